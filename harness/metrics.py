@@ -1,8 +1,32 @@
-"""Quality metrics of a denoised clip: what they are called, their floors, and how they are computed in parallel."""
+"""Quality metrics of a denoised clip: what they are called, their floors, and how they are computed in parallel.
+
+PESQ is P.862.2 (wide band) and P.862 (narrow band) by `pesq`; STOI and ESTOI by `pystoi`; SI-SDR (means removed) and SNR by
+`torchmetrics`; DNSMOS P.835 by the ONNX model that the `speechmos` wheel carries.
+
+A value is *missing* (NaN) only where the reference causes it: a silent or too short clean clip. An estimate that makes a
+metric fail gets the metric's floor and is named in `floored`, so that neither silence nor divergence is rewarded.
+"""
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+RATE = 16_000
+DNSMOS_SAMPLES = 144_160  # 9.01 s, the length that the DNSMOS model was trained on
+DNSMOS_FIT = {  # published polynomials from the model's three outputs to the P.835 scale, highest power first
+    "dnsmos_sig": (-0.08397278, 1.22083953, 0.0052439),
+    "dnsmos_bak": (-0.13166888, 1.60915514, -0.39604546),
+    "dnsmos_ovrl": (-0.06766283, 1.11546468, 0.04602535),
+}
 
 
 @dataclass(frozen=True)
@@ -25,3 +49,132 @@ METRICS = {
     "dnsmos_sig": Metric("DNSMOS SIG", "MOS", 1.0),
     "dnsmos_bak": Metric("DNSMOS BAK", "MOS", 1.0),
 }
+
+
+def _pesq(estimate: np.ndarray, clean: np.ndarray, mode: str) -> float:
+    from pesq import PesqError, pesq
+
+    try:
+        return float(pesq(RATE, clean, estimate, mode))
+    except (PesqError, ValueError):
+        return np.nan
+
+
+def _stoi(estimate: np.ndarray, clean: np.ndarray, extended: bool) -> float:
+    from pystoi import stoi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns, and returns 1e-5, where too few frames are left
+        try:
+            return float(stoi(clean, estimate, RATE, extended=extended))
+        except (RuntimeWarning, ValueError):
+            return np.nan
+
+
+def _ratio(estimate: np.ndarray, clean: np.ndarray, name: str) -> float:
+    import torch
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
+
+    pair = torch.tensor(np.stack([estimate, clean]), dtype=torch.float64)
+    if name == "si_sdr":
+        # Without a bar on numerical noise, a silent estimate would score the logarithm of an epsilon.
+        return float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True)) if estimate.any() else np.nan
+    return float(signal_noise_ratio(pair[0], pair[1]))
+
+
+@lru_cache(maxsize=1)
+def _dnsmos_session() -> Any:
+    import importlib.util
+    from pathlib import Path
+
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    package = importlib.util.find_spec("speechmos")  # found, not imported: it would import librosa
+    assert package is not None
+    assert package.origin is not None
+    model = Path(package.origin).parent / "dnsmos_models" / "sig_bak_ovr.onnx"
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _dnsmos(estimate: np.ndarray) -> dict[str, float]:
+    """DNSMOS P.835 (Reddy et al. 2022): a short clip is repeated to 9.01 s, a long one averaged over windows 1 s apart."""
+    if len(estimate) == 0:
+        return {}
+    audio = np.resize(np.clip(estimate, -1, 1), max(len(estimate), DNSMOS_SAMPLES)).astype(np.float32)
+    starts = range(0, max(len(audio) // RATE * RATE - DNSMOS_SAMPLES, 0) + 1, RATE)
+    windows = [audio[start : start + DNSMOS_SAMPLES] for start in starts]
+    raw = np.stack([_dnsmos_session().run(None, {"input_1": window[None]})[0][0] for window in windows])
+    return {name: float(np.polyval(fit, raw[:, place]).mean()) for place, (name, fit) in enumerate(DNSMOS_FIT.items())}
+
+
+def _measure(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> dict[str, float]:
+    values = _dnsmos(estimate) if any(name.startswith("dnsmos") for name in names) else {}
+    for name in names:
+        if name.startswith("pesq"):
+            values[name] = _pesq(estimate, clean, name.removeprefix("pesq_"))
+        elif name in ("stoi", "estoi"):
+            values[name] = _stoi(estimate, clean, name == "estoi")
+        elif name in ("si_sdr", "snr"):
+            values[name] = _ratio(estimate, clean, name)
+    return {name: values.get(name, np.nan) for name in names}
+
+
+def score(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> tuple[dict[str, float], list[str]]:
+    """Metrics of one clip, and the names of those that fell to their floor.
+
+    estimate, clean: (samples,) float at 16 kHz; other lengths or non-finite samples of the estimate make every metric fail.
+    """
+    clean = np.asarray(clean, np.float32)
+    estimate = np.asarray(estimate, np.float32)
+    usable = estimate.shape == clean.shape and bool(np.isfinite(estimate).all())
+    silent = not clean.any()
+    values = dict.fromkeys(names, np.nan)
+    if usable and not silent:
+        values = _measure(estimate, clean, names)
+    floored = []
+    for name in names:
+        floor = METRICS[name].floor
+        if silent or (not np.isfinite(values[name]) and not np.isfinite(_measure(clean, clean, [name])[name])):
+            values[name] = np.nan  # the reference's fault, the same for every loss
+        elif not np.isfinite(values[name]) or values[name] < floor:
+            values[name] = floor
+            floored.append(name)
+    return values, floored
+
+
+def _score(job: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> tuple[dict[str, float], list[str]]:
+    return score(*job)
+
+
+class Scorer:
+    """Scores lists of clips, in `processes` processes of one thread each (1: here). Close it, or use it in a `with`."""
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __call__(
+        self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Collection[str]
+    ) -> list[tuple[dict[str, float], list[str]]]:
+        """Per clip: the metrics and which of them were floored. Names of `METRICS`; same order as given."""
+        jobs = [(np.asarray(e), np.asarray(c), tuple(names)) for e, c in zip(estimates, cleans, strict=True)]
+        if self.processes <= 1:
+            return [_score(job) for job in jobs]
+        if self._pool is None:
+            # Spawned, because a fork of a process with CUDA or threads is unsafe; the children never import the trainer.
+            self._pool = ProcessPoolExecutor(self.processes, get_context("spawn"), initializer=_one_thread)
+        return list(self._pool.map(_score, jobs, chunksize=4))
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"

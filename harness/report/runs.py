@@ -17,7 +17,7 @@ class Results:
         version of the loss or of the harness), device, commit, updates, lr, params, targets (tuple of metric names the
         loss optimises directly), studies_read (how many studies have read the test list), preliminary (bool: quick item counts).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
-        snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
+        input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored (names of the metrics that fell back to their floor, separated by spaces).
         Diverged runs have no rows.
     curves: run_id, metric, step (update), seconds (training seconds so far), value. Validation metrics over training.

@@ -1,0 +1,1 @@
+"""Recordings: `corpora` (cards), `fetch` (getting them), `bank` (decoded audio), `noises` and `scenes` (mixtures)."""

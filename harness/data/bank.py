@@ -1,0 +1,184 @@
+"""The bank: a corpus decoded once to 16 kHz int16 in one flat file that every process maps into memory.
+
+Clips of one voice and split lie side by side with short gaps, so that any window cut from such a *region* is running speech
+(many prompts are shorter than a training clip), and no window can reach into another split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from harness import paths
+from harness.data.audio import SAMPLE_RATE, active_level, decode_g722
+from harness.data.corpora import Card
+from harness.data.fetch import recordings
+from harness.errors import UserError
+
+BANK_VERSION = 1  # raise it when decoding, order or gaps change
+GAP_SECONDS = (0.1, 0.3)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A decoded corpus.
+
+    samples: (total samples,) int16, memory-mapped. clips: one row a clip (clip, name, voice, split, start, samples, level).
+    regions: for each split the starts and lengths of its voices' spans, (2, voices), in which windows may be cut.
+    digest: hash of samples and clips.
+    """
+
+    card: Card
+    samples: np.ndarray
+    clips: pd.DataFrame
+    regions: dict[str, np.ndarray]
+    digest: str
+    folder: Path
+
+    def clip(self, row: pd.Series) -> np.ndarray:
+        """Samples of one clip as float32 in [-1, 1)."""
+        return self.samples[row.start : row.start + row.samples].astype(np.float32) / 32768
+
+    def spectrum(self) -> np.ndarray:
+        """Long-term average power spectrum of the training speech, (257,): the shape of speech-shaped noise."""
+        return np.load(self.folder / "spectrum.npy")
+
+    def cut(self, starts: np.ndarray, samples: int, device: torch.device) -> torch.Tensor:
+        """Windows cut from the bank. starts: any shape; samples: length of each. Returns float32 of shape (*starts, samples)."""
+        windows = np.lib.stride_tricks.sliding_window_view(self.samples, samples)[starts]
+        return torch.from_numpy(windows).to(device).to(torch.float32).mul_(1 / 32768)
+
+    def draw(self, split: str, rng: np.random.Generator, shape: int | tuple[int, ...], samples: int) -> np.ndarray:
+        """Random window starts within the regions of a split, each region as likely as it is long."""
+        starts, lengths = self.regions.get(split, np.zeros((2, 0), np.int64))
+        room = np.maximum(lengths - samples + 1, 0)
+        if room.sum() == 0:
+            raise UserError(f"corpus {self.card.name!r} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or more")
+        place = rng.integers(0, room.sum(), shape)
+        before = np.concatenate([[0], np.cumsum(room)])
+        pick = np.searchsorted(before, place, side="right") - 1
+        return starts[pick] + place - before[pick]
+
+    def left_out(self) -> pd.DataFrame:
+        """Recordings that did not enter the bank, each with its reason."""
+        return pd.read_csv(self.folder / "left_out.csv", dtype=str, keep_default_na=False)
+
+
+def _walk(card: Card, root: Path) -> Iterator[tuple[str, str, str, Path]]:
+    """(clip id, name, voice, path) of every recording, by the card's layout."""
+    for folder in card.contents:
+        for path in sorted((root / folder).rglob("*.g722")):
+            name = path.relative_to(root / folder).with_suffix("").as_posix()
+            yield f"{folder}/{name}", name, folder if card.layout == "voice_folders" else name, path
+
+
+def _decode(card: Card, root: Path, progress: Progress) -> tuple[list[dict], list[dict]]:
+    """Decode every recording: those kept (with samples) and those left out (with the reason)."""
+    kept, left_out = [], []
+    recordings_ = list(_walk(card, root))
+    for done, (clip, name, voice, path) in enumerate(recordings_, 1):
+        samples, reason = np.zeros(0, np.int16), ""
+        if any(part in card.leave_out.folders for part in name.split("/")[:-1]):
+            reason = f"folder {'/'.join(name.split('/')[:-1])}"
+        elif name in card.leave_out.names:
+            reason = "no speech (by name)"
+        else:
+            try:
+                samples = decode_g722(path)
+            except ValueError as error:
+                reason = str(error)
+            if not reason and len(samples) < card.leave_out.shorter_than * SAMPLE_RATE:
+                reason = f"too short ({len(samples) / SAMPLE_RATE:.2f} s)"
+        level = active_level(samples) if not reason else -np.inf
+        if not reason and level < card.leave_out.quieter_than:
+            reason = f"silent ({level:.0f} dBFS)"
+        if reason:
+            left_out.append({"clip": clip, "reason": reason})
+        else:
+            assert card.split is not None
+            split = card.split.of(name, voice)
+            kept.append({"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples})
+        progress(done, len(recordings_))
+    return kept, left_out
+
+
+def _lay_out(kept: list[dict]) -> tuple[np.ndarray, pd.DataFrame]:
+    """Order clips by split and voice, names shuffled by their hash, with seeded gaps between them."""
+    kept.sort(key=lambda c: (c["split"], c["voice"], hashlib.sha1(c["clip"].encode()).hexdigest()))
+    gaps = np.random.default_rng(0).uniform(*GAP_SECONDS, len(kept))
+    rows, pieces, start = [], [], 0
+    for clip, gap in zip(kept, gaps, strict=True):
+        audio = clip.pop("audio")
+        silence = np.zeros(int(gap * SAMPLE_RATE), np.int16)
+        rows.append(clip | {"start": start, "samples": len(audio)})
+        pieces += [audio, silence]
+        start += len(audio) + len(silence)
+    return np.concatenate(pieces), pd.DataFrame(rows)
+
+
+def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
+    """Long-term average power spectrum (Welch, 512 samples, half overlapped) of some clips: (257,)."""
+    window = torch.hann_window(512)
+    total, frames = torch.zeros(257, dtype=torch.float64), 0
+    for row in clips[clips.samples >= 512].itertuples():
+        audio = torch.from_numpy(samples[row.start : row.start + row.samples].astype(np.float32) / 32768)
+        power = torch.fft.rfft(audio.unfold(0, 512, 256) * window).abs().square()
+        total += power.sum(0)
+        frames += len(power)
+    return (total / frames).numpy()
+
+
+def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
+    """Write the bank to a scratch folder and move it into place whole; a bank that another process made first stays."""
+    kept, left_out = _decode(card, root, progress)
+    samples, clips = _lay_out(kept)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".bank-", dir=folder.parent))
+    try:
+        np.save(scratch / "samples.npy", samples)
+        if card.kind == "speech":
+            np.save(scratch / "spectrum.npy", _long_term_spectrum(samples, clips[clips.split == "train"]))
+        clips.to_csv(scratch / "clips.csv", index=False)
+        pd.DataFrame(left_out, columns=["clip", "reason"]).to_csv(scratch / "left_out.csv", index=False)
+        digest = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode()).hexdigest()[:16]
+        (scratch / "bank.json").write_text(json.dumps({"digest": digest, "clips": len(clips), "left_out": len(left_out)}))
+        try:
+            os.rename(scratch, folder)
+        except OSError:
+            if not (folder / "bank.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def open_bank(
+    card: Card, data_dir: Path | None = None, say: Callable[[str], None] = print, progress: Progress = lambda done, of: None
+) -> Bank:
+    """Open a recorded corpus's bank, fetching and decoding the recordings where that has not been done yet."""
+    key = card.digest() + (f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}" if data_dir else "")
+    folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
+    if not (folder / "bank.json").is_file():
+        root = recordings(card, data_dir, say)
+        say(f"{card.name}: decoding to 16 kHz")
+        _build(card, root, folder, progress)
+    clips = pd.read_csv(folder / "clips.csv", dtype={"clip": str, "name": str, "voice": str, "split": str})
+    spans = clips.assign(end=clips.start + clips.samples).groupby(["split", "voice"]).agg(start=("start", "min"), end=("end", "max"))
+    return Bank(
+        card=card,
+        samples=np.load(folder / "samples.npy", mmap_mode="r"),
+        clips=clips,
+        regions={str(split): np.stack([span.start, span.end - span.start]) for split, span in spans.groupby("split")},
+        digest=json.loads((folder / "bank.json").read_text())["digest"],
+        folder=folder,
+    )

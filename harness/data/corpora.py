@@ -1,0 +1,112 @@
+"""Corpus cards: what a corpus is, where it comes from, how it is split. One YAML file a corpus in `datasets/`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness import paths
+from harness.errors import UserError, unknown
+
+Split = Literal["train", "validation", "test"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Contents(_Strict):
+    """What one folder of the corpus must hold; `sha256` is over the sorted lines `<path> <sha256 of the file>`."""
+
+    files: int
+    bytes: int
+    sha256: str
+
+
+class LeaveOut(_Strict):
+    """Recordings that do not enter the bank: whole folders, names, shorter than seconds, quieter than dBFS."""
+
+    folders: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    shorter_than: float = 0.0
+    quieter_than: float = -200.0
+
+
+class SplitRule(_Strict):
+    """`by: name` hashes the recording's name (SHA-1) into parts; `by: list` names the recordings of each split.
+    The voices `held_out` give the mismatched test only."""
+
+    by: Literal["name", "list"]
+    train: int = 8
+    validation: int = 1
+    test: int = 1
+    lists: dict[Split, tuple[str, ...]] = {}
+    held_out: tuple[str, ...] = ()
+
+    def of(self, name: str, voice: str) -> str:
+        """The split of a recording: train, validation, test, mismatched, or unused (a held-out voice's other names)."""
+        if self.by == "list":
+            return next((split for split, names in self.lists.items() if name in names), "unused")
+        place = int(hashlib.sha1(name.encode()).hexdigest(), 16) % (self.train + self.validation + self.test)
+        split = (
+            "train" if place < self.train else "validation" if place < self.train + self.validation else "test"
+        )
+        if voice in self.held_out:
+            return "mismatched" if split == "test" else "unused"
+        return split
+
+
+class Card(_Strict):
+    """One corpus. Recorded corpora have a `layout` and a split rule; noises made on the fly have a `maker`."""
+
+    name: str
+    title: str
+    kind: Literal["speech", "noise"]
+    version: str
+    synthetic: bool
+    licence: str
+    attribution: str = ""
+    hours: float | None = None
+    bytes: int | None = None
+    sample_rate: int = 16_000
+    layout: Literal["voice_folders", "tracks"] | None = None
+    flaws: tuple[str, ...] = ()
+    upstream: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    package_folder: str = ""
+    contents: dict[str, Contents] = {}
+    leave_out: LeaveOut = LeaveOut()
+    split: SplitRule | None = None
+    maker: Literal["shaped", "babble"] | None = None
+    shape: Literal["speech", "coloured"] | None = None
+    talkers: int = 0
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the corpus is recordings on disk (and not made from numbers or from another corpus)."""
+        return self.layout is not None
+
+    def digest(self) -> str:
+        """Hash of all that decides the bank's contents."""
+        text = self.model_dump_json(include={"name", "version", "layout", "contents", "leave_out", "split"})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def names(kind: str | None = None) -> list[str]:
+    """Names of all cards, or of those of one kind ("speech" or "noise")."""
+    return [path.stem for path in sorted(paths.CARDS.glob("*.yaml")) if kind is None or card(path.stem).kind == kind]
+
+
+def card(name: str) -> Card:
+    """The card of a corpus. Raises UserError for an unknown name or a faulty card."""
+    path = paths.CARDS / f"{name}.yaml"
+    if Path(name).name != name or not path.is_file():
+        raise unknown("corpus", name, [p.stem for p in paths.CARDS.glob("*.yaml")], "harness data list")
+    try:
+        return Card(**yaml.safe_load(path.read_text()))
+    except (ValidationError, yaml.YAMLError, TypeError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,184 @@
+"""Scenes: noisy mixtures of speech and noise, reproducible from a seed. Batches are made on the training device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.data import corpora, noises
+from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
+from harness.data.bank import Bank, Progress, open_bank
+from harness.errors import UserError
+
+QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
+PEAK = 0.99
+CLIP_SECONDS = (1.5, 8.0)  # length of the clips that validation and test items are made of
+SPLITS = {"validation": ("validation", "validation"), "matched": ("test", "test"), "mismatched": ("mismatched", "test")}
+
+
+class Items(BaseModel):
+    """How many mixtures each judged set holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    validation: int = Field(40, ge=2)
+    matched: int = Field(120, ge=2)
+    mismatched: int = Field(60, ge=0)
+
+    def of(self, test_set: str) -> int:
+        return int(getattr(self, test_set))
+
+
+class MixtureRule(BaseModel):
+    """What mixtures are made of. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
+    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    noise: tuple[str, ...] = ("ssn", "babble", "music")
+    unheard: tuple[str, ...] = ("coloured",)
+    snr: tuple[float, float] = (0.0, 15.0)
+    test_snrs: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0)
+    level: tuple[float, float] = (-35.0, -20.0)
+    seconds: float = Field(2.0, gt=0.1, le=30)
+    items: Items = Items()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One fixed mixture: the clip, the noise's plan, SNR and level in dB. `cluster` is the prompt's name."""
+
+    id: str
+    test_set: str
+    clip: str
+    cluster: str
+    speaker: str
+    noise: str
+    plan: tuple[int, ...]
+    snr: float
+    level: float
+
+
+def mix(
+    speech: torch.Tensor, noise: torch.Tensor, snr: torch.Tensor, level: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mix at an SNR measured over the active part of the speech (frames of 32 ms within 40 dB of the loudest).
+
+    speech, noise: (batch, samples); snr: (batch,) dB; level: (batch,) dBFS of the active speech after mixing.
+    Returns noisy and clean (batch, samples), scaled together so that neither clips, and the gain applied to the speech (batch,).
+    """
+    frames = [_frame_power(x) for x in (speech, noise)]
+    active = frames[0] >= frames[0].amax(-1, keepdim=True) * 10 ** (-ACTIVE_RANGE_DB / 10)
+    speech_power, noise_power = ((f * active).sum(-1) / active.sum(-1) for f in frames)
+    speech_power = speech_power.clamp(min=QUIETEST)
+    noise_gain = (speech_power / noise_power.clamp(min=QUIETEST) * 10 ** (-snr / 10)).sqrt()
+    gain = (10 ** (level / 10) / speech_power).sqrt()
+    clean = speech * gain[:, None]
+    noisy = torch.addcmul(clean, noise, (noise_gain * gain)[:, None])
+    peak = torch.maximum(noisy.abs().amax(-1), clean.abs().amax(-1))
+    limit = (PEAK / peak.clamp(min=1e-6)).clamp(max=1.0)
+    return noisy.mul_(limit[:, None]), clean.mul_(limit[:, None]), gain * limit
+
+
+def _frame_power(x: torch.Tensor) -> torch.Tensor:
+    """Mean power of whole frames (at least one): (batch, samples) -> (batch, frames)."""
+    if x.shape[-1] < FRAME:
+        x = torch.nn.functional.pad(x, (0, FRAME - x.shape[-1]))
+    frames = x[..., : x.shape[-1] // FRAME * FRAME].unflatten(-1, (-1, FRAME))
+    return frames.square().mean(-1)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Speech, noises and the rule that mixes them."""
+
+    rule: MixtureRule
+    speech: Bank
+    kinds: dict[str, noises.Noise]
+    digest: str
+
+    def batch(self, seed: int, step: int, items: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """Training fields of one update: noisy and clean, (items, samples) on the device. Same seed and step, same batch."""
+        rng = np.random.default_rng([seed, step])
+        samples = round(self.rule.seconds * SAMPLE_RATE)
+        starts = self.speech.draw("train", rng, items, samples)
+        speech = self.speech.cut(starts, samples, device)
+        counts = np.bincount(rng.integers(0, len(self.rule.noise), items), minlength=len(self.rule.noise))
+        rendered = []
+        for name, count in zip(self.rule.noise, counts, strict=True):
+            if count:
+                plan = self.kinds[name].draw("train", rng, count, samples)
+                rendered.append(self.kinds[name].render(plan, samples, device))
+        noise = torch.cat(rendered)
+        snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level))
+        noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
+        return {"noisy": noisy, "clean": clean}
+
+    def items(self, test_set: str, count: int) -> list[Item]:
+        """The fixed list of a judged set; a shorter list is the beginning of a longer one.
+
+        Prompt names take turns, so that none is over-represented; noise kinds and SNRs are balanced in shuffled blocks.
+        """
+        speech_split, noise_split = SPLITS[test_set]
+        shortest, longest = (seconds * SAMPLE_RATE for seconds in CLIP_SECONDS)
+        clips = self.speech.clips
+        clips = clips[(clips.split == speech_split) & clips.samples.between(shortest, longest)]
+        if clips.empty and count:
+            raise UserError(f"corpus {self.speech.card.name!r} has no {speech_split} clip of {CLIP_SECONDS[0]}-{CLIP_SECONDS[1]} s")
+        order = clips.assign(key=[hashlib.sha1(clip.encode()).hexdigest() for clip in clips["clip"]]).sort_values("key")
+        turns = order.assign(turn=order.groupby("name").cumcount()).sort_values(["turn", "key"], kind="stable")
+        kinds = self.rule.unheard if test_set == "mismatched" else self.rule.noise
+        cells = [(kind, snr) for kind in kinds for snr in self.rule.test_snrs]
+        rng = np.random.default_rng(int(hashlib.sha1(test_set.encode()).hexdigest()[:8], 16))
+        chosen: list[Item] = []
+        while len(chosen) < count:
+            for cell in rng.permutation(len(cells)):
+                clip = turns.iloc[len(chosen) % len(turns)]
+                kind, snr = cells[cell]
+                plan = self.kinds[kind].draw(noise_split, rng, 1, int(clip.samples))[0]
+                level = round(float(rng.uniform(*self.rule.level)), 2)
+                numbers = tuple(int(number) for number in plan)
+                name = f"{test_set}/{len(chosen):03d}"
+                chosen.append(Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level))
+        return chosen[:count]
+
+    def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""
+        row = self.speech.clips.set_index("clip").loc[item.clip]
+        speech = torch.from_numpy(self.speech.clip(row))[None]
+        noise = self.kinds[item.noise].render(np.array([item.plan]), speech.shape[-1], torch.device("cpu"))
+        noisy, clean, _ = mix(speech, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
+        return noisy[0], clean[0]
+
+
+def list_digest(items: list[Item]) -> str:
+    """Hash of a list of items: two runs with the same one were judged on the same mixtures."""
+    return hashlib.sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()[:12]
+
+
+def open_scenes(
+    corpus: str,
+    rule: MixtureRule,
+    data_dir: Path | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress = lambda done, of: None,
+) -> Scenes:
+    """Open every corpus that the rule needs. digest: hash of the recordings that training and tests are made from."""
+    card = corpora.card(corpus)
+    if card.kind != "speech":
+        raise UserError(f"corpus {corpus!r} is noise; a task needs speech, one of: {', '.join(corpora.names('speech'))}")
+    speech = open_bank(card, data_dir, say, progress)
+    kinds, digests = {}, [speech.digest]
+    for name in dict.fromkeys((*rule.noise, *rule.unheard)):
+        noise_card = corpora.card(name)
+        if noise_card.kind != "noise":
+            raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
+        bank = open_bank(noise_card, None, say, progress) if noise_card.recorded else None
+        kinds[name] = noises.make(noise_card, speech, bank)
+        digests.append(bank.digest if bank else noise_card.version)
+    return Scenes(rule, speech, kinds, hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16])

@@ -1,0 +1,43 @@
+"""Training losses for speech models. `from harness.losses import si_sdr` works for every registered name and alias.
+
+To add one, decorate a function or an nn.Module with `@loss`: `registry` says what its signature means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import UserError
+from harness.losses import embedding, regularisers, sequence, spectral, waveform
+from harness.losses.combination import Combination, Term, parse
+from harness.losses.objective import Objective
+from harness.losses.registry import LossInfo, Range, all_losses, build, get, loss
+from harness.losses.weighting import get_weighting
+
+# Importing a family registers its losses.
+FAMILIES = (waveform, spectral, embedding, sequence, regularisers)
+
+__all__ = [
+    "Combination",
+    "LossInfo",
+    "Objective",
+    "Range",
+    "Term",
+    "all_losses",
+    "build",
+    "get",
+    "get_weighting",
+    "loss",
+    "parse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return get(name).function
+    except UserError as error:
+        raise AttributeError(str(error)) from None
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *all_losses()])

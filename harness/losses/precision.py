@@ -1,0 +1,40 @@
+"""Losses in single precision, whatever the network around them runs in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+
+def in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`function` with half-precision tensors widened to float32 and autocast off; float32 and float64 pass as they are.
+
+    An energy over a second of audio overflows float16, and bfloat16 has three digits where 30 dB need five.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> torch.Tensor:
+        device = next((tensor.device.type for tensor in _tensors((*args, *kwargs.values()))), "cpu")
+        with torch.autocast(device, enabled=False):
+            return function(*map(_widen, args), **{name: _widen(value) for name, value in kwargs.items()})
+
+    return wrapped
+
+
+def _widen(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    if isinstance(value, list | tuple):
+        return [_widen(item) for item in value]
+    return value
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)

@@ -1,0 +1,119 @@
+"""What the signature of a loss declares: its fields, its sizes, and its settings with their valid values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a number may take, ends included; `log` says that a search should step in ratios.
+
+    Written `Annotated[float, Range(10, 50)]` or `Annotated[int, Range(1, 8)]`.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise UserError(f"Range({self.low:g}, {self.high:g}, log={self.log}) needs low < high, and low > 0 for log")
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of one loss. `range` goes with the kinds float and int, `choices` with choice."""
+
+    loss: str
+    name: str
+    default: Any
+    kind: Literal["float", "int", "bool", "choice"]
+    range: Range | None = None
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def valid(self) -> str:
+        """The valid values in words, for error messages and help."""
+        if self.range is not None:
+            return f"a {'whole ' if self.kind == 'int' else ''}number from {self.range}"
+        return "True or False" if self.kind == "bool" else "one of " + ", ".join(map(repr, self.choices))
+
+    def check(self, value: Any) -> Any:
+        """`value` in this setting's type (an int becomes a float if one is due); UserError if it is not valid."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if self.range is not None and number and self.range.low <= value <= self.range.high:
+            if self.kind == "float":
+                return float(value)
+            if value == int(value):
+                return int(value)
+        elif self.kind == "bool" and isinstance(value, bool):
+            return value
+        elif self.kind == "choice":
+            for choice in self.choices:
+                # True == 1 in Python, but a switch is not a number.
+                if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                    return choice
+        raise UserError(f"{self.loss}.{self.name} = {value!r} is not valid: it must be {self.valid}")
+
+
+def read_signature(
+    loss: str, function: Callable[..., Any]
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Setting], tuple[str, ...]]:
+    """Fields, optional fields, settings and sizes of a loss, from a signature; UserError if one cannot be told."""
+    fields: list[str] = []
+    optional: list[str] = []
+    settings: dict[str, Setting] = {}
+    sizes: list[str] = []
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+    except NameError as error:
+        raise UserError(f"loss {loss}: an annotation cannot be read: {error}") from error
+    for parameter in parameters:
+        required = parameter.default is parameter.empty
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if required:
+                sizes.append(parameter.name)
+            else:
+                settings[parameter.name] = _setting(loss, parameter)
+        elif parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or not (required or parameter.default is None):
+            raise UserError(
+                f"loss {loss}: {parameter} is neither a field (no default, or None) nor a setting (after *)"
+            )
+        else:
+            (fields if required else optional).append(parameter.name)
+    return tuple(fields), tuple(optional), settings, tuple(sizes)
+
+
+def _setting(loss: str, parameter: inspect.Parameter) -> Setting:
+    name, annotation, default = parameter.name, parameter.annotation, parameter.default
+    if annotation is bool:
+        setting = Setting(loss, name, default, "bool")
+    elif get_origin(annotation) is Literal:
+        setting = Setting(loss, name, default, "choice", choices=get_args(annotation))
+    else:
+        setting = _number(loss, name, annotation, default)
+    return replace(setting, default=setting.check(default))
+
+
+def _number(loss: str, name: str, annotation: Any, default: Any) -> Setting:
+    kinds: dict[Callable[..., Any], Literal["float", "int"]] = {float: "float", int: "int"}
+    if get_origin(annotation) is Annotated:
+        base, *notes = get_args(annotation)
+        ranges = [note for note in notes if isinstance(note, Range)]
+        if base in kinds and len(ranges) == 1:
+            return Setting(loss, name, default, kinds[base], range=ranges[0])
+    raise UserError(
+        f"{loss}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
+        "Literal[...] or bool"
+    )

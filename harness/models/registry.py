@@ -1,0 +1,66 @@
+"""The registry of models, read from their signatures."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import nn
+
+from harness.errors import UserError, unknown
+
+M = TypeVar("M", bound=type[nn.Module])
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; build: makes one."""
+
+    name: str
+    fields: tuple[str, ...]
+    gives: tuple[str, ...]
+    build: Callable[[], nn.Module]
+    module: str
+    summary: str
+
+
+_MODELS: dict[str, ModelInfo] = {}
+
+
+def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
+    """Register an nn.Module class. `GruMask` becomes `gru_mask`; gives: the fields that its `forward` returns as a dict.
+
+    It must be buildable without arguments and have `shared_parameters()`, the last parameters that all of its outputs
+    depend on (weightings that balance gradients need them).
+    """
+
+    def register(cls: M) -> M:
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        if name in _MODELS and _MODELS[name].module != cls.__module__:
+            raise UserError(f"two models are called {name!r}: one in {_MODELS[name].module}, one in {cls.__module__}; rename one")
+        if not hasattr(cls, "shared_parameters"):
+            raise UserError(f"model {name}: needs a method shared_parameters()")
+        fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")
+        summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+        _MODELS[name] = ModelInfo(name, fields, gives, cls, cls.__module__, summary)
+        return cls
+
+    return register
+
+
+def get(name: str) -> ModelInfo:
+    """The model of that name; UserError with the nearest name if there is none."""
+    if name not in _MODELS:
+        raise unknown("model", name, _MODELS, "harness losses")
+    return _MODELS[name]
+
+
+def all_models() -> dict[str, ModelInfo]:
+    return dict(sorted(_MODELS.items()))
+
+
+def build(name: str) -> nn.Module:
+    return get(name).build()

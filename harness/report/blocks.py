@@ -1,0 +1,132 @@
+"""From the tables of `Results` to arrays: for each protocol, test set and metric, one seeds x items table per loss.
+
+The rules for missing values live here, once: an item without a score is missing for all losses alike, a seed that diverged
+scores what the unprocessed recording scores, and a control, which has no seed, counts as two equal rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics import METRICS
+from harness.report.runs import Results
+
+UNPROCESSED = "unprocessed"
+
+
+@dataclass
+class Block:
+    """Scores of one metric on one test set under one protocol.
+
+    losses: name -> table (seeds x items) of the losses that are ranked; controls: name -> (2 equal rows x items); stale:
+    name -> table of losses that are shown only, with their own items. All but `stale` share their items, in one order.
+    clusters: item -> prompt name. missing: items dropped. floored: name -> scores that are a floor, not a measurement.
+    """
+
+    protocol: str
+    test_set: str
+    metric: str
+    losses: dict[str, pd.DataFrame]
+    controls: dict[str, pd.DataFrame]
+    stale: dict[str, pd.DataFrame]
+    clusters: pd.Series
+    missing: int
+    floored: dict[str, int]
+
+    def difference(self, a: str, b: str) -> np.ndarray:
+        """Paired differences a - b over the seeds both have, (seeds, items), higher = a better. A control pairs with any."""
+        one = self._scores(a)
+        if b in self.controls:
+            return one.to_numpy() - self.controls[b].iloc[0].to_numpy()
+        other = self._scores(b)
+        common = one.index.intersection(other.index).sort_values()
+        return one.loc[common].to_numpy() - other.loc[common].to_numpy()
+
+    def _scores(self, name: str) -> pd.DataFrame:
+        return self.losses[name] if name in self.losses else self.controls[name]
+
+
+def named(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that a report shows, with a column `name`, unique per protocol and loss, and NA stale read as False.
+
+    A stale run is left out where a fresh one of the same loss exists. Losses that differ only in their weighting get it
+    in brackets. Raises ValueError if a loss has two runs of one seed: which to rank is for the selection to decide.
+    """
+    runs = runs.copy()
+    runs["weighting"] = runs["weighting"].fillna("")
+    runs["stale"] = runs["stale"].fillna(False).astype(bool)
+    runs["seed"] = runs["seed"].astype("Int64")
+    loss = ["protocol", "loss", "weighting"]
+    none_fresh = runs.groupby(loss)["stale"].transform("all")
+    runs = runs[~runs["stale"] | none_fresh].copy()
+    ambiguous = runs.groupby(["protocol", "loss"])["weighting"].transform("nunique") > 1
+    bracketed = runs["loss"] + " (" + runs["weighting"].replace("", "no weighting") + ")"
+    runs["name"] = runs["loss"].where(~ambiguous, bracketed)
+    twice = runs[runs.duplicated(["protocol", "name", "seed"], keep=False)]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(f"two runs of {row['name']!r} with seed {row['seed']} under protocol {row['protocol']}")
+    return runs
+
+
+def blocks(results: Results) -> Iterator[Block]:
+    """All blocks that have at least one score: protocols and test sets as they come, metrics in the order of METRICS."""
+    if results.runs.empty:
+        return
+    runs = named(results.runs)
+    for protocol, of_protocol in runs.groupby("protocol", sort=False):
+        scores = results.scores
+        if not scores.empty:
+            scores = scores[scores["run_id"].isin(of_protocol["run_id"])]
+        if scores.empty:
+            continue
+        for test_set, of_set in scores.groupby("test_set", sort=False):
+            clusters = of_set.drop_duplicates("item").set_index("item")["cluster"]
+            for metric in METRICS:
+                if metric in of_set and of_set[metric].notna().any():
+                    block = Block(str(protocol), str(test_set), metric, {}, {}, {}, clusters, 0, {})
+                    _fill(block, of_protocol, of_set)
+                    yield block
+
+
+def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """Sort the scores of one protocol and test set into the block; a run without any score of the metric takes no part."""
+    wide = scores.set_index(["run_id", "item"])[block.metric].unstack()
+    fresh, old = runs[~runs["stale"]], runs[runs["stale"]]
+    # Items that only stale runs judged are not on the list any more; an item missing in one run is missing for all.
+    listed = scores.loc[scores["run_id"].isin(fresh["run_id"]), "item"].unique()
+    complete = wide.loc[wide.index.isin(fresh["run_id"]), listed].dropna(how="all").dropna(axis="columns")
+    block.missing = len(listed) - complete.shape[1]
+
+    for name, run_id in fresh.loc[fresh["role"] == "control", ["name", "run_id"]].itertuples(index=False):
+        if run_id in complete.index:
+            block.controls[name] = complete.loc[[run_id, run_id]].reset_index(drop=True)
+    unprocessed = block.controls.get(UNPROCESSED)
+    # Without that control the floor stands in: a diverged seed must never score better than a finished one.
+    stand_in = METRICS[block.metric].floor if unprocessed is None else unprocessed.iloc[0].to_numpy()
+    for name, own in fresh[fresh["role"] != "control"].groupby("name", sort=False):
+        block.losses[str(name)] = _by_seed(own, complete, stand_in)
+    for name, own in old[old["state"] != "diverged"].groupby("name", sort=False):
+        block.stale[str(name)] = _by_seed(own, wide, np.nan).dropna(axis="columns")
+    for tables in (block.losses, block.stale):
+        for name in [name for name, table in tables.items() if table.empty]:
+            del tables[name]
+    fell = scores["floored"].fillna("").str.split().map(lambda names: block.metric in names)
+    counts = fell.groupby(scores["run_id"]).sum()
+    for name, own in runs.groupby("name"):
+        block.floored[str(name)] = int(counts.reindex(own["run_id"]).fillna(0).sum())
+
+
+def _by_seed(own: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> pd.DataFrame:
+    """(seeds x items) scores of one loss; a diverged seed gets `stand_in`. Empty when the loss has no run to show."""
+    scores = {}
+    for run in own.sort_values("seed").itertuples():
+        if run.state == "diverged":
+            scores[run.seed] = np.broadcast_to(stand_in, table.shape[1])
+        elif run.run_id in table.index:
+            scores[run.seed] = table.loc[run.run_id].to_numpy()
+    return pd.DataFrame.from_dict(scores, orient="index", columns=table.columns, dtype=float)

@@ -1,0 +1,135 @@
+"""Tables of text for people: the rows that the page and the console print, formatted but without any markup."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.metrics import METRICS
+from harness.report.blocks import UNPROCESSED, Block, named
+from harness.report.ranking import OVERALL, Analysis
+from harness.report.runs import Results
+from harness.report.words import HEADLINE, number, span
+
+THROUGHPUT = (
+    "loss device threads dtype loss_ms ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib"
+).split()
+CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
+
+
+def summary_table(analysis: Analysis, protocol: str | None = None, test_set: str = "matched") -> pd.DataFrame:
+    """What the console prints after a study: one row a loss or control, best overall first, all cells text.
+
+    Columns: loss, one per measured headline metric ("2.31 +0.41 a": mean, gain over unprocessed, tie letters), overall
+    (place by mean rank over the referee metrics). protocol: its hash; None = the last one of the table.
+    """
+    ranking = analysis.ranking
+    if protocol is None and len(ranking):
+        protocol = ranking["protocol"].iloc[-1]
+    table = ranking_table(analysis, protocol or "", test_set, HEADLINE)
+    cells = [
+        {"loss": row["loss"] + (f" ({row['state']})" if row["state"] not in ("finished", "control") else "")}
+        | {
+            METRICS[m].label: " ".join(filter(None, (c["value"], c["gain"], c["letters"])))
+            for m, c in row["cells"].items()
+        }
+        | {"overall": row["place"]}
+        for row in table
+    ]
+    return pd.DataFrame(cells, columns=["loss", *(METRICS[m].label for m in HEADLINE), "overall"]).dropna(
+        axis="columns", how="all"
+    )
+
+
+def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:
+    """One dict a loss or control, in the order of the overall place: loss, state, seeds, params, device, kind ("loss",
+    "stale", "control"), place (overall place, "" if none), mean_rank, cells: metric -> {value, gain, interval, letters,
+    target}. Only metrics that were measured have cells.
+    """
+    rows = analysis.ranking
+    rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set)]
+    gains = analysis.gains[(analysis.gains["protocol"] == protocol) & (analysis.gains["test_set"] == test_set)]
+    gained = gains.set_index(["metric", "loss"])["gain"].to_dict()
+    table = []
+    for loss in ordered(analysis, protocol, test_set):
+        own = rows[rows["loss"] == loss].set_index("metric")
+        first = own.iloc[0]
+        entry: dict = first[["loss", "state", "seeds", "params", "device"]].to_dict()
+        entry["kind"] = first["state"] if first["state"] in ("stale", "control") else "loss"
+        judged = OVERALL in own.index
+        entry["place"] = str(own.loc[OVERALL, "rank"]) if judged else ""
+        entry["mean_rank"] = f"{own.loc[OVERALL, 'mean']:.1f}" if judged else ""
+        entry["cells"] = {}
+        for metric in [m for m in metrics if m in own.index]:
+            score, gain = own.loc[metric], gained.get((metric, loss))
+            entry["cells"][metric] = {
+                "value": number(metric, score["mean"]),
+                "gain": "" if gain is None else number(metric, gain, signed=True),
+                "interval": span(metric, score["low"], score["high"]),
+                "letters": score["tie_group"],
+                "target": bool(score["target"]),
+            }
+        table.append(entry)
+    return table
+
+
+def ordered(analysis: Analysis, protocol: str, test_set: str) -> list[str]:
+    """Losses by overall place, those without one by their order on the first metric, then stale losses, then controls."""
+    rows = analysis.ranking
+    rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set)]
+    place = rows[rows["metric"] == OVERALL].set_index("loss")["mean"]
+    names = list(dict.fromkeys(rows["loss"]))
+    state = rows.drop_duplicates("loss").set_index("loss")["state"]
+    kind = {name: {"stale": 1, "control": 2}.get(state[name], 0) for name in names}
+    return sorted(names, key=lambda name: (kind[name], place.get(name, float("inf"))))
+
+
+def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:
+    """Paired differences as text, with `tied` (bool): a, b, metric, diff, interval, p, wins."""
+    rows = analysis.pairs
+    rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & rows["metric"].isin(metrics)]
+    return [
+        {"a": r.a, "b": r.b, "metric": METRICS[r.metric].label, "diff": number(r.metric, r.diff, True)}
+        | {"interval": span(r.metric, r.low, r.high, True) or "unknown", "tied": not r.p_adjusted < 0.05}
+        | {"p": "–" if pd.isna(r.p_adjusted) else "< .001" if r.p_adjusted < 0.001 else f"{r.p_adjusted:.3f}"}
+        | {"wins": f"{100 * r.p_a_beats_b:.0f} %"}
+        for r in rows.itertuples()
+    ]
+
+
+def condition_tables(results: Results, block: Block, order: list[str]) -> list[dict]:
+    """Mean gain over unprocessed by input SNR, by noise and by speaker: {title, columns, rows: [(loss, cells)]}.
+
+    Speakers are fixed and few: shown one by one, not sampled. Conditions with a single value say nothing and are left out.
+    """
+    if UNPROCESSED not in block.controls or not block.losses:
+        return []
+    items = results.scores.drop_duplicates("item").set_index("item")
+    tables = []
+    for column, title in CONDITIONS.items():
+        if column not in items or items[column].reindex(block.clusters.index).nunique() < 2:
+            continue
+        values = items[column]
+        if column == "input_snr" and values.nunique() > 6:
+            values = (values / 5).round() * 5  # continuous levels: to the nearest 5 dB
+        rows, columns = [], None
+        for name in [name for name in order if name in block.losses]:
+            gain = pd.Series(block.difference(name, UNPROCESSED).mean(axis=0), block.losses[name].columns)
+            by = gain.groupby(values.reindex(gain.index)).mean()
+            columns = list(by.index)
+            rows.append((name, [number(block.metric, value, signed=True) for value in by]))
+        heads = [f"{c:g} dB".replace("-", "−") if column == "input_snr" else str(c) for c in columns or []]
+        tables.append({"title": title, "columns": heads, "rows": rows})
+    return tables
+
+
+def throughput_table(results: Results) -> pd.DataFrame:
+    """`throughput.csv`: the cost of each loss, one row per device, threads and dtype. Columns THROUGHPUT."""
+    return results.throughput.reindex(columns=THROUGHPUT).sort_values(["device", "threads", "dtype", "step_ms"])
+
+
+def reference_note(results: Results, protocol: str) -> dict[str, str]:
+    """Loss -> what to print beside the reference: "reference", or "reference, not retuned" at its shipped rate."""
+    runs = named(results.runs)
+    rows = runs[(runs["protocol"] == protocol) & (runs["role"] == "reference")]
+    shipped = (rows["tuning"] == "shipped").groupby(rows["name"]).any()
+    return {name: "reference, not retuned" if flag else "reference" for name, flag in shipped.items()}

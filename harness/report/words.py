@@ -1,0 +1,164 @@
+"""The result in words: which loss is best, what ties with it, and what a careful reader must know before believing it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics import METRICS
+from harness.report.blocks import named
+from harness.report.ranking import OVERALL, Analysis
+from harness.report.reliability import ENOUGH
+from harness.report.runs import Results
+
+HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
+FULL_SEEDS = 5
+MEASURED = {
+    "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package `pesq`; ITU has superseded P.862 by P.863.",
+    "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package `pesq`.",
+    "stoi": "STOI (Taal et al. 2011) is computed by the package `pystoi`.",
+    "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package `pystoi`.",
+    "si_sdr": "SI-SDR follows Le Roux et al. 2019: the scale of the estimate is projected out.",
+    "snr": "SNR is that of the estimate as it is, gain error included; its distance to SI-SDR is that gain error.",
+    "dnsmos_ovrl": "DNSMOS is the P.835 model of Reddy et al. 2022: it hears the estimate alone and no loss trains on it.",
+}
+
+
+def number(metric: str, value: float, signed: bool = False) -> str:
+    """A score as people write it: 2.31, 0.873, 11.9; with `signed` a difference: +0.41, −0.02. A dash for NaN."""
+    if pd.isna(value):
+        return "–"
+    digits = 3 if metric in ("stoi", "estoi") else 1 if metric == "snr" else 2
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def span(metric: str, low: float, high: float, signed: bool = False) -> str:
+    """An interval: "[2.20, 2.42]", or "" when it is not known."""
+    return "" if pd.isna(low) else f"[{number(metric, low, signed)}, {number(metric, high, signed)}]"
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """ "a, b and c", or with more than `most` names "a, b, c and 9 more"."""
+    names = [str(name) for name in names]
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
+    """One entry a headline metric: label, loss, value, gain, interval, tied (names), target (bool), sure (bool or None).
+
+    sure: is the gain over unprocessed above 0 for certain; None when that is not known. The last entry may be the overall
+    rank: label "overall", losses (those of the best mean rank), value, referees (labels).
+    """
+    rows = analysis.ranking
+    rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & rows["rank"].notna()]
+    gains = analysis.gains[(analysis.gains["protocol"] == protocol) & (analysis.gains["test_set"] == test_set)]
+    found: list[dict] = []
+    for metric in HEADLINE:
+        table = rows[rows["metric"] == metric]
+        if table.empty:
+            continue
+        best = table.iloc[0]  # the table is in the order of the means
+        tied = [r["loss"] for _, r in table.iloc[1:].iterrows() if set(r["tie_group"]) & set(best["tie_group"])]
+        entry = {"label": METRICS[metric].label, "loss": best["loss"], "value": number(metric, best["mean"])}
+        entry |= {"tied": listed(tied), "target": bool(best["target"]), "gain": "", "interval": "", "sure": None}
+        own = gains[(gains["metric"] == metric) & (gains["loss"] == best["loss"])]
+        for gain in own.itertuples():
+            entry |= {"gain": number(metric, gain.gain, True), "interval": span(metric, gain.low, gain.high, True)}
+            entry["sure"] = None if pd.isna(gain.low) else bool(gain.low > 0)
+        found.append(entry)
+    overall = rows[rows["metric"] == OVERALL]
+    if len(overall) > 1:
+        first = overall[overall["rank"] == 1]
+        judges = [METRICS[m].label for m in analysis.referees[protocol, test_set]]
+        found.append(
+            {"label": OVERALL, "losses": listed(first["loss"].tolist()), "value": f"{first['mean'].iloc[0]:.1f}"}
+            | {"referees": listed(judges, 9)}
+        )
+    return found
+
+
+def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str]:
+    """Why the ranking of this protocol is preliminary; empty when it is not."""
+    runs = _fresh(results, protocol)
+    trained = runs[runs["role"] != "control"]
+    reasons = []
+    if runs["preliminary"].fillna(False).astype(bool).any():
+        reasons.append("quick form: fewer test items than a full study")
+    seeds = trained.groupby("name")["seed"].nunique()
+    if len(seeds) and seeds.min() < FULL_SEEDS:
+        few = int(seeds.min())
+        reasons.append(f"{few} seed{'s' * (few > 1)}; a full study has {FULL_SEEDS}")
+    if len(seeds) and seeds.min() < 2:
+        reasons.append("one seed gives no interval: nothing can be told apart")
+    tau = analysis.reliability
+    tau = tau[(tau["protocol"] == protocol) & tau["metric"].isin(HEADLINE) & (tau["tau"] < ENOUGH)]
+    for row in tau.itertuples():
+        label = METRICS[row.metric].label
+        reasons.append(f"rankings from halves of the seeds agree only to tau-b {row.tau:.2f} on {label} ({row.test_set})")
+    return reasons
+
+
+def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
+    """What else to know: each a sentence with its numbers, the gravest first."""
+    runs, rows = named(results.runs), analysis.ranking[analysis.ranking["protocol"] == protocol]
+    runs = runs[runs["protocol"] == protocol]
+    fresh, said = runs[~runs["stale"]], []
+    for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(["name", fresh["reason"].fillna("")], sort=False):
+        of = int((fresh["name"] == name).sum())
+        why = f" ({reason})" if reason else ""
+        said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what the unprocessed recording scores.")
+    for row in analysis.goodhart[analysis.goodhart["protocol"] == protocol].itertuples():
+        gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
+        said.append(f"{row.loss} beats the reference on what it optimises ({gained}) and loses on {lost} ({row.test_set}).")
+    judged = rows[(rows["metric"] != OVERALL) & (rows["floored"] > 0)]
+    for row in judged.itertuples():
+        floor = f"{METRICS[row.metric].floor:g}".replace("-", "−")
+        label = METRICS[row.metric].label
+        said.append(f"{row.loss}: {row.floored} {label} scores could not be computed and count as {floor} ({row.test_set}).")
+    for (test_set, missing), own in rows[rows["missing"] > 0].groupby(["test_set", "missing"], sort=False):
+        metrics = listed([METRICS[m].label for m in own["metric"].unique() if m != OVERALL])
+        said.append(f"{missing} {test_set} items have no {metrics} and are left out for all losses alike.")
+    stale = runs.loc[runs["stale"], "name"].unique().tolist()
+    if stale:
+        said.append(f"Stale, shown but not ranked (made by an older version): {listed(stale)}. Run the study again.")
+    for column, what in (("commit", "commits"), ("device", "devices")):
+        values = sorted(fresh[column].dropna().astype(str).unique())
+        if len(values) > 1:
+            said.append(f"The runs of this table come from {len(values)} {what}: {listed(values)}.")
+    reference = fresh[fresh["role"] == "reference"]
+    if reference.empty:
+        said.append("The reference loss has not been run under this protocol.")
+    elif (reference["tuning"] == "shipped").any():
+        said.append(f"The reference {reference['name'].iloc[0]} runs at its shipped learning rate: it was not retuned.")
+    said += _tuning_cautions(results.tuning, protocol)
+    read = fresh["studies_read"].max()
+    if pd.notna(read):
+        said.append(f"The test list has been read by {int(read)} {'study' if read == 1 else 'studies'} so far.")
+    return said
+
+
+def _tuning_cautions(tuning: pd.DataFrame, protocol: str) -> list[str]:
+    """Rates on the edge of what was tried, and rates that another metric would not have chosen."""
+    if tuning.empty:
+        return []
+    trials, said = tuning[tuning["protocol"] == protocol], []
+    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
+    edge = chosen.loc[chosen["edge"].fillna(False).astype(bool), "loss"].tolist()
+    if edge:
+        said.append(f"The best learning rate lies on the edge of what was tried for {listed(edge)}.")
+    for metric in [m for m in HEADLINE if m in trials]:
+        known = trials.dropna(subset=[metric])
+        best = known.loc[known.groupby("loss", sort=False)[metric].idxmax()].set_index("loss")["lr"]
+        taken = chosen.set_index("loss")["lr"]
+        other = [loss for loss in taken.index if loss in best and not np.isclose(best[loss], taken[loss])]
+        if other:
+            said.append(f"Chosen by {METRICS[metric].label} alone, the learning rate would differ for {listed(other)}.")
+    return said
+
+
+def _fresh(results: Results, protocol: str) -> pd.DataFrame:
+    runs = named(results.runs)
+    return runs[(runs["protocol"] == protocol) & ~runs["stale"]]

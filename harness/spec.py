@@ -1,0 +1,187 @@
+"""Studies validated: what a YAML file may say, and the protocol, all that must be equal for two losses to be compared."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness import losses, models, paths, tasks
+from harness.data import corpora
+from harness.data.scenes import Items, MixtureRule
+from harness.errors import UserError, unknown
+from harness.tasks import fields
+
+RESULT_VERSION = 1  # tasks, models, training and metrics: raise it when their numbers move; runs of older versions are stale
+FULL_SEEDS = 5
+STEP = 10**0.5  # ratio of neighbouring learning rates, and of the points that an edge adds
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Updates(_Strict):
+    """Updates of one trial in each phase, the same for every loss."""
+
+    tune: int = Field(gt=0)
+    confirm: int = Field(gt=0)
+
+
+class Reference(_Strict):
+    """The loss that every table holds. lr: the rate it runs at where it has not been tuned ("not retuned")."""
+
+    loss: str
+    lr: float = Field(gt=0)
+
+
+class Optimiser(_Strict):
+    """AdamW (eps 1e-12); warm-up share of the updates, then a cosine to zero; AutoClip percentile of gradient norms."""
+
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    clip_percentile: float = Field(10.0, gt=0, le=100)
+
+
+class Study(_Strict):
+    """A study file. `losses` are expressions; `rates` the shared learning-rate grid; `seeds` how many confirm a setting."""
+
+    name: str
+    task: str = "denoise"
+    corpus: str = "prompts"
+    model: str = "gru_mask"
+    losses: tuple[str, ...] = Field(min_length=1)
+    reference: Reference
+    weighting: str = "fixed"
+    objective: str = "quality"
+    scenes: MixtureRule = MixtureRule()
+    batch: int = Field(8, ge=1, le=4096)
+    updates: Updates
+    rates: tuple[float, ...] = Field(min_length=1)
+    seeds: int = Field(FULL_SEEDS, ge=1, le=1000)
+    optimiser: Optimiser = Optimiser()
+    precision: Literal["float32", "bf16"] = "float32"
+
+    @field_validator("rates")
+    @classmethod
+    def _increasing(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(rate <= 0 for rate in rates) or any(a >= b for a, b in zip(rates, rates[1:], strict=False)):
+            raise ValueError("must be positive and increasing")
+        return rates
+
+    @model_validator(mode="after")
+    def _fits(self) -> Study:
+        task = tasks.get(self.task)
+        info = models.get(self.model)
+        if missing := [f for f in task.predicted if f not in info.gives]:
+            raise UserError(f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts")
+        if corpora.card(self.corpus).kind != "speech":
+            raise UserError(f"corpus {self.corpus!r} is noise: {self.task} wants speech, one of {', '.join(corpora.names('speech'))}")
+        if self.objective not in task.objectives:
+            raise unknown("objective", self.objective, task.objectives, "harness study --help")
+        losses.get_weighting(self.weighting)
+        for expression in (*self.losses, self.reference.loss):
+            check_fit(expression, self.task)
+        return self
+
+    @property
+    def preliminary(self) -> bool:
+        """Whether its rankings are stamped so: fewer seeds or items than the protocol asks for."""
+        return self.seeds < FULL_SEEDS or any(self.scenes.items.of(s) < Items().of(s) for s in ("validation", "matched", "mismatched"))
+
+    @property
+    def seed_list(self) -> list[int]:
+        """Seeds of the confirm phase; tuning has seed 0 to itself."""
+        return list(range(1, self.seeds + 1))
+
+
+def check_fit(expression: str, task_name: str) -> losses.Combination:
+    """The combination, if the task provides its fields; else UserError naming the field and the tasks that would do."""
+    combination = losses.parse(expression)
+    have = {name: fields.available({*task.given, *task.predicted, "parameters"}) for name, task in tasks.TASKS.items()}
+    missing = [field for field in combination.fields if field not in have[task_name]]
+    if missing:
+        able = [name for name, names in have.items() if names >= set(combination.fields)]
+        raise UserError(
+            f"loss {combination.expression!r} needs the field {', '.join(missing)}, which task {task_name!r} does not give; "
+            f"tasks that do: {', '.join(able) or 'none yet'}. See: harness losses"
+        )
+    if set(combination.fields) == {"parameters"}:
+        raise UserError(f"loss {combination.expression!r} is a penalty on the weights alone: add it to a loss, as in 'mse + 1e-5*l2_penalty'")
+    return combination
+
+
+def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
+    """The study of a name in `studies/` or of a YAML file, with some keys replaced. UserError names the key and the mend."""
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        path = paths.STUDIES / f"{source}.yaml"
+    if not path.is_file() or (Path(source).name != source and Path(source).suffix == ""):
+        raise unknown("study", source, [p.stem for p in paths.STUDIES.glob("*.yaml")], "ls studies/")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: must be keys and values, such as 'task: denoise'")
+    raw = {"name": path.stem, **raw}
+    for key, value in (overrides or {}).items():
+        raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    """One line for the first of pydantic's errors: the key, what is wrong, the nearest key or the range."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "study"
+    if fault["type"] == "extra_forbidden":
+        node: Any = Study
+        for part in fault["loc"][:-1]:
+            field = node.model_fields.get(part) if hasattr(node, "model_fields") else None
+            node = field.annotation if field else None
+        valid = sorted(node.model_fields) if hasattr(node, "model_fields") else []
+        close = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1)
+        return f"unknown key {where!r}: " + (f"did you mean {close[0]!r}? " if close else "") + f"Keys here: {', '.join(valid)}"
+    return f"{where}: {fault['msg']}" + ("" if isinstance(fault["input"], dict) else f", not {fault['input']!r}")
+
+
+def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[str, Any]:
+    """All that must be equal for two losses to stand in one table. lists: hash of each judged set's items."""
+    return {
+        "task": study.task,
+        "corpus": study.corpus,
+        "corpus_digest": corpus_digest,
+        "scenes": study.scenes.model_dump(mode="json"),
+        "lists": lists,
+        "model": study.model,
+        "batch": study.batch,
+        "updates": study.updates.model_dump(),
+        "optimiser": study.optimiser.model_dump(),
+        "precision": study.precision,
+        "objective": study.objective,
+        "result_version": RESULT_VERSION,
+    }
+
+
+def digest(value: Any) -> str:
+    """Hash of JSON data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12]
+
+
+def loss_key(combination: losses.Combination, weighting: str) -> dict[str, Any]:
+    """What makes a loss the same loss: terms, all settings, versions, weighting."""
+    return {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
+
+
+def identity(protocol_digest: str, key: dict[str, Any], phase: str, seed: int | None, tuned: dict[str, float]) -> str:
+    """Hash that names one run: asked for twice, it runs once. Rates are compared to six digits."""
+    rounded = {name: float(f"{value:.6g}") for name, value in tuned.items()}
+    return digest({"protocol": protocol_digest, "loss": key, "phase": phase, "seed": seed, "tuned": rounded})
