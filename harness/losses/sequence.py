@@ -39,6 +39,6 @@ def ctc(
         token_lengths,
         blank=blank % log_probs.shape[-1],
         reduction="none",
-        zero_infinity=False,
+        zero_infinity=True,
     )
     return value / token_lengths.clamp(min=1).to(value) if per_token else value

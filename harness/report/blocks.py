@@ -1,13 +1,14 @@
 """From the tables of `Results` to arrays: for each protocol, test set and metric, one seeds x items table per loss.
 
-The rules for missing values live here, once: an item without a score is missing for all losses alike, a seed that diverged
-scores what the unprocessed recording scores, and a control, which has no seed, counts as two equal rows.
+The rules for missing values live here, once: an item without a score is missing for all losses alike, a seed that
+diverged scores what the unprocessed recording scores, and a control, which has no seed, counts as two equal rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ UNPROCESSED = "unprocessed"
 class Block:
     """Scores of one metric on one test set under one protocol.
 
-    losses: name -> table (seeds x items) of the losses that are ranked; controls: name -> (2 equal rows x items); stale:
+    losses: name -> table (seeds x items) of the losses that are ranked; controls: name -> (2 equal rows x items);
+    stale:
     name -> table of losses that are shown only, with their own items. All but `stale` share their items, in one order.
     clusters: item -> prompt name. missing: items dropped. floored: name -> scores that are a floor, not a measurement.
     """
@@ -38,7 +40,7 @@ class Block:
     floored: dict[str, int]
 
     def difference(self, a: str, b: str) -> np.ndarray:
-        """Paired differences a - b over the seeds both have, (seeds, items), higher = a better. A control pairs with any."""
+        """Paired differences a - b, (seeds, items), over the seeds that both have; a control pairs with any seed."""
         one = self._scores(a)
         if b in self.controls:
             return one.to_numpy() - self.controls[b].iloc[0].to_numpy()
@@ -73,8 +75,13 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
     return runs
 
 
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """Rows as named tuples; typed as Any, because what a column holds is written in `Results`, not in its type."""
+    return frame.itertuples(index=False)
+
+
 def blocks(results: Results) -> Iterator[Block]:
-    """All blocks that have at least one score: protocols and test sets as they come, metrics in the order of METRICS."""
+    """All blocks with at least one score: protocols and test sets as they come, metrics in the order of METRICS."""
     if results.runs.empty:
         return
     runs = named(results.runs)
@@ -94,7 +101,7 @@ def blocks(results: Results) -> Iterator[Block]:
 
 
 def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
-    """Sort the scores of one protocol and test set into the block; a run without any score of the metric takes no part."""
+    """Sort the scores of one protocol and test set into the block; a run without any score of it takes no part."""
     wide = scores.set_index(["run_id", "item"])[block.metric].unstack()
     fresh, old = runs[~runs["stale"]], runs[runs["stale"]]
     # Items that only stale runs judged are not on the list any more; an item missing in one run is missing for all.
@@ -102,9 +109,9 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     complete = wide.loc[wide.index.isin(fresh["run_id"]), listed].dropna(how="all").dropna(axis="columns")
     block.missing = len(listed) - complete.shape[1]
 
-    for name, run_id in fresh.loc[fresh["role"] == "control", ["name", "run_id"]].itertuples(index=False):
-        if run_id in complete.index:
-            block.controls[name] = complete.loc[[run_id, run_id]].reset_index(drop=True)
+    for run in each(fresh[fresh["role"] == "control"]):
+        if run.run_id in complete.index:
+            block.controls[run.name] = complete.loc[[run.run_id, run.run_id]].reset_index(drop=True)
     unprocessed = block.controls.get(UNPROCESSED)
     # Without that control the floor stands in: a diverged seed must never score better than a finished one.
     stand_in = METRICS[block.metric].floor if unprocessed is None else unprocessed.iloc[0].to_numpy()
@@ -123,8 +130,8 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
 
 def _by_seed(own: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> pd.DataFrame:
     """(seeds x items) scores of one loss; a diverged seed gets `stand_in`. Empty when the loss has no run to show."""
-    scores = {}
-    for run in own.sort_values("seed").itertuples():
+    scores: dict[Any, Any] = {}
+    for run in each(own.sort_values("seed")):
         if run.state == "diverged":
             scores[run.seed] = np.broadcast_to(stand_in, table.shape[1])
         elif run.run_id in table.index:

@@ -18,7 +18,7 @@ ALPHA = 0.05
 
 
 class Estimate(NamedTuple):
-    """A mean with its standard error and degrees of freedom; all three share one shape. No error known: se and df NaN."""
+    """A mean, its standard error and degrees of freedom, of one shape. Error not known: se and df are NaN."""
 
     mean: Array
     se: Array
@@ -28,18 +28,20 @@ class Estimate(NamedTuple):
 def two_way(values: ArrayLike, clusters: ArrayLike) -> Estimate:
     """Mean over seeds and items with the standard error of crossed random effects of seed and cluster.
 
-    values: (..., seeds, items), in the metric's unit: paired differences, or the scores of one loss (marginal interval).
+    values: (..., seeds, items), in the metric's unit: paired differences, or the scores of one loss (marginal
+    interval).
     clusters: (items,) names; items of one name are averaged, because the same words said twice are not two samples.
     Returns an Estimate of shape (...).
 
     The mean is the plain mean over items. Clusters of unequal size enter through linearised cluster values
-    ``y = mean + (size / mean size) * (cluster mean - mean)``, whose plain mean is that same mean. With S seeds, C clusters
-    and the mean squares of the two-way layout, ``se^2 = (MS_seed + MS_cluster - MS_interaction) / (S * C)``.
+    ``y = mean + (size / mean size) * (cluster mean - mean)``, whose plain mean is that same mean. With S seeds, C
+    clusters and the mean squares of the two-way layout, ``se^2 = (MS_seed + MS_cluster - MS_interaction) / (S * C)``.
 
     Guard: a mean square below that of the interaction is raised to it, which is to set a negative variance component to
     zero; so se^2 is never negative and never below what either factor alone would give.
-    Items with a NaN anywhere are dropped. With one seed or one cluster that factor's variance cannot be known: se and df
-    are NaN. Something without a seed (a control) is given as two equal rows: this is then the one-way interval over clusters.
+    Items with a NaN anywhere are dropped. With one seed or one cluster that factor's variance cannot be known: se and
+    df are NaN. Something without a seed (a control) is given as two equal rows: this is then the one-way interval over
+    clusters.
     """
     values = np.asarray(values, dtype=float)
     *batch, seeds, _ = values.shape
@@ -89,9 +91,9 @@ def p_value(estimate: Estimate) -> Array:
 def holm(p: ArrayLike, alpha: float = ALPHA) -> tuple[Array, Array]:
     """Holm's step-down correction (1979) for all pairs of a table: adjusted p-values and the level each was judged at.
 
-    p: (tests,) p-values; NaN = not tested, not counted. Returns two (tests,) arrays. `levels` are the alphas for which an
-    interval excludes 0 exactly when ``adjusted < alpha``: the j-th smallest of m is judged at alpha / (m - j + 1), and all
-    from the first one that fails at the level at which that one failed.
+    p: (tests,) p-values; NaN = not tested, not counted. Returns two (tests,) arrays. `levels` are the alphas for which
+    an interval excludes 0 exactly when ``adjusted < alpha``: the j-th smallest of m is judged at alpha / (m - j + 1),
+    and all from the first one that fails at the level at which that one failed.
     """
     p = np.asarray(p, dtype=float)
     adjusted, levels = np.full(p.shape, np.nan), np.full(p.shape, np.nan)
@@ -108,8 +110,9 @@ def holm(p: ArrayLike, alpha: float = ALPHA) -> tuple[Array, Array]:
 def win_probability(differences: ArrayLike) -> float:
     """P(A beats B): share of (seed, item) pairs on which A scores higher, ties counting half.
 
-    differences: (seeds, items) of A - B, NaN = missing. The probability of improvement of Agarwal et al. (2021, rliable),
-    except that seeds stay paired, as everywhere here: equal seeds saw the same batches from the same initial weights.
+    differences: (seeds, items) of A - B, NaN = missing. The probability of improvement of Agarwal et al. (2021,
+    rliable), except that seeds stay paired, as everywhere here: equal seeds saw the same batches from the same initial
+    weights.
     """
     known = np.asarray(differences, dtype=float)
     known = known[~np.isnan(known)]

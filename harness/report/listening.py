@@ -17,8 +17,10 @@ from harness.report.runs import Results
 def listening(results: Results, protocol: str, order: list[str]) -> list[dict]:
     """One dict an item: item, about (its condition), players [(label, data URI or "")], picture (data URI or "").
 
-    order: losses, best first; each is heard through the first of its runs that kept the item. The picture shows the best one.
-    Sounds are packed as FLAC: lossless, half the size, and played by every browser. A file that is gone is an empty URI.
+    order: losses, best first; each is heard through the first of its runs that kept the item. The picture shows the
+    best one.
+    Sounds are packed as FLAC: lossless, half the size, and played by every browser. A file that is gone is an empty
+    URI.
     """
     if results.audio.empty:
         return []
@@ -31,7 +33,7 @@ def listening(results: Results, protocol: str, order: list[str]) -> list[dict]:
         paths = {kind: str(first[kind]) for kind in ("noisy", "clean") if kind in first}
         estimates = own[own["kind"] == "estimate"].drop_duplicates("name").set_index("name")["path"]
         heard = [name for name in order if name in estimates]
-        players = [(kind, path) for kind, path in paths.items()] + [(name, str(estimates[name])) for name in heard]
+        players = [*paths.items(), *((name, str(estimates[name])) for name in heard)]
         triple = [paths.get("noisy"), paths.get("clean"), str(estimates[heard[0]]) if heard else None]
         found.append(
             {"item": str(item), "about": _about(results.scores, item), "best": heard[0] if heard else ""}

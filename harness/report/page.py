@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from harness.metrics import METRICS
 from harness.report import plots, tables, words
-from harness.report.blocks import blocks, named
+from harness.report.blocks import blocks, each, named
 from harness.report.listening import listening
-from harness.report.ranking import OVERALL, Analysis, analyse
+from harness.report.overall import OVERALL
+from harness.report.ranking import Analysis, analyse
 from harness.report.runs import Results
 from harness.report.tables import summary_table
 
@@ -24,7 +25,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
-    """Write ranking.csv, pairs.csv, throughput.csv and index.html into `folder` (made if needed). Returns the page's path.
+    """Write ranking.csv, pairs.csv, throughput.csv and index.html into `folder` (made if needed). Returns the page's
+    path.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the page
     comes last. Raises ValueError for two runs of one loss and seed.
@@ -41,6 +43,7 @@ def render(results: Results, analysis: Analysis) -> str:
     """The page as one string of HTML. Names from outside are escaped: only our own pictures are marked as safe."""
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["letter_width"] = lambda cells: max((len(c["letters"]) for c in cells.values()), default=0)
     protocols = [] if results.runs.empty else list(dict.fromkeys(named(results.runs)["protocol"]))
     return environment.get_template("index.html.j2").render(
         sections=[_section(results, analysis, protocol) for protocol in protocols],
@@ -62,7 +65,9 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
     others = tuple(m for m in measured if m not in words.HEADLINE)
     first = runs.iloc[0]
     losses = runs[runs["role"] != "control"]
-    sets = [_test_set(results, analysis, protocol, str(name), headline, others) for name in dict.fromkeys(rows["test_set"])]
+    sets = [
+        _test_set(results, analysis, protocol, str(name), headline, others) for name in dict.fromkeys(rows["test_set"])
+    ]
     order = sets[0]["order"] if sets else list(dict.fromkeys(losses["name"]))
     tau = analysis.reliability[analysis.reliability["protocol"] == protocol]
     return {
@@ -82,11 +87,13 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "others": others,
         "reliability": [
             (METRICS[r.metric].label, r.test_set, "unknown" if pd.isna(r.tau) else f"{r.tau:.2f}", r.separated, r.pairs)
-            for r in tau[tau["metric"].isin(headline)].itertuples()
+            for r in each(tau[tau["metric"].isin(headline)])
         ],
         "convergence": _convergence(results, losses, order, headline),
         "learning_rates": _learning_rates(results.tuning, protocol, order),
-        "quality_cost": _quality_cost(results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline),
+        "quality_cost": _quality_cost(
+            results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline
+        ),
         "listening": listening(results, protocol, order),
         "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED],
     }
@@ -103,7 +110,7 @@ def _test_set(
         "answers": words.answers(analysis, protocol, name),
         "table": tables.ranking_table(analysis, protocol, name, headline),
         "more": tables.ranking_table(analysis, protocol, name, others) if others else [],
-        "items": max((b.clusters.size - b.missing for b in mine), default=0),
+        "judged": max((b.clusters.size - b.missing for b in mine), default=0),
         "clusters": max((b.clusters.nunique() for b in mine), default=0),
         "pairs": tables.pairs_table(analysis, protocol, name, headline),
         "picture": _ranking_picture(analysis, protocol, name, headline, order),
@@ -178,7 +185,9 @@ def _cost(throughput: pd.DataFrame) -> list[dict]:
 
 
 def _has_gpu(throughput: pd.DataFrame) -> bool:
-    return not throughput.empty and bool(throughput["device"].astype(str).str.contains("cuda|gpu|nvidia", case=False).any())
+    return not throughput.empty and bool(
+        throughput["device"].astype(str).str.contains("cuda|gpu|nvidia", case=False).any()
+    )
 
 
 def _place(device: object, threads: object, dtype: object) -> str:

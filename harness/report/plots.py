@@ -1,14 +1,11 @@
 """Pictures of a report: numbers in, bytes of an SVG or a PNG out. Nothing is estimated here.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart, and every difference in colour is also one in
-shape or place, so a picture survives black-and-white print. Charts are SVG whose ink is `currentColor`: put into a page
-they take its text colour, in light and in dark mode.
+Every difference in colour is also one in shape or place, so that a picture survives black-and-white print.
 """
 
 from __future__ import annotations
 
 import io
-import re
 
 import matplotlib as mpl
 import numpy as np
@@ -19,36 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from harness.metrics import METRICS
-
-INK = "#1b1f24"  # becomes currentColor
-BLUE, ORANGE, GREY, RED = "#0072B2", "#E69F00", "#8b95a1", "#D55E00"
-HIGHLIGHTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)))
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
-    "svg.hashsalt": "report",  # equal numbers give equal bytes
-    "text.parse_math": False,  # a name with dollar signs is a name
-    "font.family": ["DejaVu Sans", "sans-serif"],
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.linewidth": 0.6,
-    "grid.color": GREY,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "legend.frameon": False,
-}
+from harness.report.blocks import each
+from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STYLE, pareto, short, spread, svg
 
 
 def metric_label(metric: str) -> str:
-    """"PESQ-WB", "SI-SDR (dB)": as axes and tables name a metric."""
+    """ "PESQ-WB", "SI-SDR (dB)": as axes and tables name a metric."""
     known = METRICS[metric]
     return f"{known.label} ({known.unit})" if known.unit == "dB" else known.label
 
@@ -60,7 +33,7 @@ def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
     optimises the metric), tie_group (letters). order: the losses from top to bottom.
     """
     metrics = list(dict.fromkeys(table["metric"]))
-    longest = max(len(_short(name)) for name in order)
+    longest = max(len(short(name)) for name in order)
     with mpl.rc_context(STYLE):
         height = 0.9 + 0.23 * len(order)
         figure = Figure(figsize=(0.085 * longest + 2.1 * len(metrics) + 0.6, height))
@@ -68,7 +41,7 @@ def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
         for ax, metric in zip(axes, metrics, strict=True):
             rows = table[table["metric"] == metric].set_index("loss").reindex(order)
             best = set(rows.loc[rows["gain"].idxmax(), "tie_group"]) if rows["gain"].notna().any() else set()
-            for y, row in enumerate(rows.itertuples()):
+            for y, row in enumerate(each(rows)):
                 if y % 2:
                     ax.axhspan(y - 0.5, y + 0.5, color=GREY, alpha=0.1, lw=0)
                 if pd.isna(row.gain):
@@ -86,11 +59,11 @@ def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
             ax.grid(axis="x")
             ax.tick_params(axis="y", length=0)
             sns.despine(ax=ax, left=True)
-        axes[0].set_yticks(range(len(order)), [_short(name) for name in order])
+        axes[0].set_yticks(range(len(order)), [short(name) for name in order])
         axes[0].set_ylim(len(order) - 0.5, -0.5)
         figure.supxlabel("improvement over unprocessed, 95 % interval", fontsize=8.5)
         figure.tight_layout(w_pad=1.6)
-        return _svg(figure)
+        return svg(figure)
 
 
 def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
@@ -114,7 +87,7 @@ def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
             for k in reversed(range(len(highlight))):
                 if highlight[k] in losses:
                     curve = of_metric[highlight[k]].sort_index()
-                    ax.plot(curve, color=HIGHLIGHTS[k], ls=DASHES[k], lw=1.8, label=_short(highlight[k]))
+                    ax.plot(curve, color=HIGHLIGHTS[k], ls=DASHES[k], lw=1.8, label=short(highlight[k]))
             ax.set_title(metric_label(metric), loc="left")
             ax.grid(axis="y")
             sns.despine(ax=ax)
@@ -123,12 +96,14 @@ def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
         for ax in axes[max(0, len(metrics) - columns) : len(metrics)]:
             ax.tick_params(labelbottom=True)
             ax.set_xlabel("updates")
-        handles = {label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        shown = [_short(name) for name in highlight if _short(name) in handles]
+        handles = {
+            label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        shown = [short(name) for name in highlight if short(name) in handles]
         figure.tight_layout(rect=(0, 0.35 / figure.get_figheight(), 1, 1))
         keys = [handles[name] for name in shown]
         figure.legend(keys, shown, loc="lower center", ncols=min(3, max(1, len(shown))), fontsize=8, handlelength=3.2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
@@ -152,7 +127,7 @@ def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(lambda rate, _: f"{rate:.0e}".replace("e-0", "e-"))
             ax.margins(x=0.12, y=0.12)
-            ax.set_title(_short(loss, 22), fontsize=7.5, fontweight="normal", pad=3)
+            ax.set_title(short(loss, 22), fontsize=7.5, fontweight="normal", pad=3)
             ax.grid(axis="y")
             ax.tick_params(labelsize=7)
             ax.minorticks_off()
@@ -164,14 +139,14 @@ def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
         figure.supxlabel("learning rate", fontsize=8.5)
         figure.supylabel("selection score", fontsize=8.5)
         figure.tight_layout(w_pad=0.6, h_pad=0.7)
-        return _svg(figure)
+        return svg(figure)
 
 
 def quality_cost(points: pd.DataFrame, quality: str) -> bytes:
     """What a loss brings against what it costs, with the Pareto front (nothing is both cheaper and better). SVG.
 
-    points: loss, step_ms (one training step), gain. quality: label of the gain. Names stand in a column on the right, in
-    the order of the gain, each tied to its point by a thin line: they cannot overlap, however close the points are.
+    points: loss, step_ms (one training step), gain. quality: label of the gain. Names stand in a column on the right,
+    in the order of the gain, each tied to its point by a thin line: they cannot overlap, however close the points are.
     """
     points = points.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
     front = pareto(points["step_ms"], points["gain"])
@@ -188,43 +163,29 @@ def quality_cost(points: pd.DataFrame, quality: str) -> bytes:
             ax.xaxis.set_minor_formatter("")
         ax.margins(0.06)
         low, high = ax.get_ylim()
-        places = _spread(((points["gain"] - low) / (high - low)).to_numpy(), 0.17 / (0.8 * figure.get_figheight()))
-        for row, on_front, y in zip(points.itertuples(), front, places, strict=True):
+        places = spread(((points["gain"] - low) / (high - low)).to_numpy(), 0.17 / (0.8 * figure.get_figheight()))
+        for row, on_front, y in zip(each(points), front, places, strict=True):
             ax.annotate(
-                _short(row.loss),
+                short(row.loss),
                 (row.step_ms, row.gain),
                 xytext=(1.07, y),
                 textcoords="axes fraction",
                 va="center",
                 fontsize=8,
                 fontweight="bold" if on_front else "normal",
-                arrowprops={"arrowstyle": "-", "color": BLUE if on_front else GREY, "lw": 0.6, "alpha": 0.55, "shrinkB": 3},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": BLUE if on_front else GREY,
+                    "lw": 0.6,
+                    "alpha": 0.55,
+                    "shrinkB": 3,
+                },
             )
         ax.set_xlabel("one training step (ms)")
         ax.set_ylabel(quality)
         ax.grid()
         sns.despine(ax=ax)
-        return _svg(figure, tight=True)
-
-
-def pareto(cost: ArrayLike, quality: ArrayLike) -> np.ndarray:
-    """(points,) True where no other point is at least as cheap and at least as good, and better in one of the two."""
-    c, q = np.asarray(cost, dtype=float), np.asarray(quality, dtype=float)
-    better = (c[:, None] <= c) & (q[:, None] >= q) & ((c[:, None] < c) | (q[:, None] > q))
-    return ~better.any(axis=0)
-
-
-def _spread(wanted: np.ndarray, gap: float) -> np.ndarray:
-    """Places nearest to `wanted` (falling) that are at least `gap` apart: pool adjacent violators, then centre on 0..1."""
-    pools: list[list[float]] = []  # [sum of (wanted + gap * index), count]
-    for i, value in enumerate(wanted):
-        pools.append([value + gap * i, 1])
-        while len(pools) > 1 and pools[-2][0] / pools[-2][1] < pools[-1][0] / pools[-1][1]:
-            total, count = pools.pop()
-            pools[-1][0] += total
-            pools[-1][1] += count
-    flat = np.concatenate([np.full(int(count), total / count) for total, count in pools])
-    return flat - gap * np.arange(len(flat))
+        return svg(figure, tight=True)
 
 
 def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_rate: int) -> bytes:
@@ -241,7 +202,9 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         for ax, (name, power) in zip(axes, powers.items(), strict=True):
             seconds = np.size(panels[name]) / sample_rate
             extent = (0, seconds, 0, sample_rate / 2000)
-            image = ax.imshow(power, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent)
+            image = ax.imshow(
+                power, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent
+            )
             ax.set_title(name)
             ax.set_xlabel("s")
         axes[0].set_ylabel("kHz")
@@ -257,18 +220,3 @@ def _power(x: np.ndarray, sample_rate: int) -> np.ndarray:
     x = np.pad(x, (0, max(0, size - len(x))))
     frames = np.lib.stride_tricks.sliding_window_view(x, size)[::hop] * np.hanning(size)
     return 10 * np.log10(np.abs(np.fft.rfft(frames, axis=-1)).T ** 2 + 1e-10)
-
-
-def _short(name: str, length: int = 34) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _svg(figure: Figure, tight: bool = False) -> bytes:
-    buffer = io.StringIO()
-    box = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, **box)
-    svg = buffer.getvalue()
-    # Inlined in HTML: no XML header, no metadata, no ids but those that something refers to.
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|legend|PathCollection)_\d+"', "", svg)
-    return svg.replace(INK, "currentColor").encode()

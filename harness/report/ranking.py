@@ -1,7 +1,8 @@
 """Rank the losses of each protocol: means with intervals, paired differences, ties and what they add up to.
 
 The rules are those of protocol.md: only paired differences are compared, two losses are tied unless the Holm-adjusted
-interval of their difference excludes 0, and a loss keeps its place in the ranking of a metric that it optimises (marked).
+interval of their difference excludes 0, and a loss keeps its place in the ranking of a metric that it optimises
+(marked).
 """
 
 from __future__ import annotations
@@ -12,38 +13,57 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from harness.metrics import METRICS
 from harness.report.blocks import UNPROCESSED, Block, blocks, named
 from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
+from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
 from harness.report.runs import Results
 from harness.report.ties import letters, mid_ranks, ranks
 
-OVERALL = "overall"
-RANKING = (
-    "task corpus model loss weighting state test_set metric target mean low high rank tie_group items missing floored "
-    "seeds params protocol device run_id"
-).split()
-PAIRS = "a b test_set metric diff low high p_adjusted p_a_beats_b protocol".split()
-GAINS = "protocol test_set metric loss gain low high".split()
-RELIABILITY = "protocol test_set metric tau separated pairs".split()
-GOODHART = "protocol test_set loss gained lost".split()
-# P.835 is one listening test with three questions: its overall score speaks for all three, and no loss trains on it.
-ALWAYS_REFEREE = "dnsmos_ovrl"
-SAME_TEST = {"dnsmos_sig", "dnsmos_bak"}
+RANKING = [
+    "task",
+    "corpus",
+    "model",
+    "loss",
+    "weighting",
+    "state",
+    "test_set",
+    "metric",
+    "target",
+    "mean",
+    "low",
+    "high",
+    "rank",
+    "tie_group",
+    "items",
+    "missing",
+    "floored",
+    "seeds",
+    "params",
+    "protocol",
+    "device",
+    "run_id",
+]
+PAIRS = ["a", "b", "test_set", "metric", "diff", "low", "high", "p_adjusted", "p_a_beats_b", "protocol"]
+GAINS = ["protocol", "test_set", "metric", "loss", "gain", "low", "high"]
+RELIABILITY = ["protocol", "test_set", "metric", "tau", "separated", "pairs"]
+GOODHART = ["protocol", "test_set", "loss", "gained", "lost"]
 
 
 @dataclass
 class Analysis:
     """What the page and the console print. All tables have their columns even when they are empty.
 
-    ranking: one row per loss or control x test set x metric, best mean first, then stale losses, then controls. `rank` and
-        `tie_group` are NA and "" for what is not ranked. state: "finished", "1 of 3 diverged", "diverged", "stale", "control".
-        low, high: marginal 95 % interval, NaN when unknown (one seed). seeds: 0 for controls. floored: scores (seed x item).
+    ranking: one row per loss or control x test set x metric, best mean first, then stale losses, then controls. `rank`
+        and `tie_group` are NA and "" for what is not ranked. state: "finished", "1 of 3 diverged", "diverged", "stale",
+        "control".
+        low, high: marginal 95 % interval, NaN when unknown (one seed). seeds: 0 for controls. floored: scores (seed x
+        item).
         run_id: the runs of all seeds, and device: all devices, joined with ";".
-        Rows of metric "overall": mean = mean rank over the referee metrics, ties counting half (lower is better), rank =
-        place by that mean.
-    pairs: every pair of ranked losses; a has the higher mean. low, high: Holm-adjusted interval of the paired difference.
+        Rows of metric "overall": mean = mean rank over the referee metrics, ties counting half (lower is better), rank
+        = place by that mean.
+    pairs: every pair of ranked losses; a has the higher mean. low, high: Holm-adjusted interval of the paired
+    difference.
     gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
@@ -76,7 +96,7 @@ def analyse(results: Results) -> Analysis:
             reliability.append({"tau": tau} | count | key)
     for row in ranking:
         row["target"] = row["metric"] in row["targets"]
-    overall, referees = _overall(ranking)
+    overall, referees = overall_rows(ranking)
     table = pd.DataFrame(ranking + overall, columns=RANKING)
     table["rank"] = table["rank"].astype("Int64")
     return Analysis(
@@ -84,7 +104,7 @@ def analyse(results: Results) -> Analysis:
         pd.DataFrame(pairs, columns=PAIRS),
         pd.DataFrame(gains, columns=GAINS),
         pd.DataFrame(reliability, columns=RELIABILITY),
-        pd.DataFrame(_goodhart(pairs, facts, referees), columns=GOODHART),
+        pd.DataFrame(goodhart(pairs, facts, referees), columns=GOODHART),
         referees,
     )
 
@@ -115,8 +135,8 @@ def _joined(values: pd.Series) -> str:
 
 
 def _estimates(differences: list[np.ndarray], clusters: np.ndarray) -> Estimate:
-    """One Estimate of shape (tables,) from tables (seeds, items); those with equally many seeds are estimated at once."""
-    columns = np.full((3, len(differences)), np.nan)
+    """One Estimate of shape (tables,) from tables (seeds, items), those with equally many seeds at once."""
+    columns: np.ndarray = np.full((3, len(differences)), np.nan)
     seeds = np.array([len(d) for d in differences], dtype=int)
     for count in np.unique(seeds):
         same = np.flatnonzero(seeds == count)
@@ -125,7 +145,7 @@ def _estimates(differences: list[np.ndarray], clusters: np.ndarray) -> Estimate:
 
 
 def _compare(block: Block) -> tuple[list[dict], np.ndarray, list[str]]:
-    """Rows of `pairs`, the matrix "row beats column for certain" (losses x losses), and the losses in order of their mean."""
+    """Rows of `pairs`, the matrix (losses, losses) "row beats column for certain", the losses best mean first."""
     order = sorted(block.losses, key=lambda name: -block.losses[name].to_numpy().mean())
     couples = list(combinations(range(len(order)), 2))
     differences = [block.difference(order[i], order[j]) for i, j in couples]
@@ -146,8 +166,8 @@ def _compare(block: Block) -> tuple[list[dict], np.ndarray, list[str]]:
 
 
 def _clusters(block: Block, tables: dict[str, pd.DataFrame]) -> np.ndarray:
-    columns = next(iter(tables.values())).columns if tables else []
-    return block.clusters.reindex(columns).to_numpy()
+    items = list(next(iter(tables.values())).columns) if tables else []
+    return block.clusters.reindex(items).to_numpy()
 
 
 def _rows(block: Block, beats: np.ndarray, order: list[str]) -> list[dict]:
@@ -179,51 +199,4 @@ def _gains(block: Block) -> list[dict]:
     clusters = _clusters(block, block.controls)
     estimate = _estimates([block.difference(name, UNPROCESSED) for name in names], clusters)
     low, high = interval(estimate)
-    return [
-        {"loss": name, "gain": estimate.mean[i], "low": low[i], "high": high[i]} for i, name in enumerate(names)
-    ]
-
-
-def _overall(rows: list[dict]) -> tuple[list[dict], dict[tuple[str, str], list[str]]]:
-    """Mean rank over the referee metrics: those that no ranked loss of the table targets, the same for all losses."""
-    overall: list[dict] = []
-    referees: dict[tuple[str, str], list[str]] = {}
-    ranked = [row for row in rows if row["rank"] is not pd.NA]
-    for protocol, test_set in dict.fromkeys((row["protocol"], row["test_set"]) for row in ranked):
-        table = [row for row in ranked if (row["protocol"], row["test_set"]) == (protocol, test_set)]
-        targeted = {metric for row in table for metric in row["targets"]} - {ALWAYS_REFEREE} | SAME_TEST
-        measured = {row["metric"] for row in table}
-        chosen = referees[protocol, test_set] = [m for m in METRICS if m in measured and m not in targeted]
-        own: dict[str, list[dict]] = {}
-        for row in table:
-            if row["metric"] in chosen:
-                own.setdefault(row["loss"], []).append(row)
-        judged = {loss: r for loss, r in own.items() if len(r) == len(chosen)}
-        mean_rank = pd.Series({loss: np.mean([r["mid_rank"] for r in own]) for loss, own in judged.items()}, dtype=float)
-        place = mean_rank.rank(method="min")
-        for loss in mean_rank.sort_values(kind="stable").index:
-            verdict = {"metric": OVERALL, "target": False, "mean": mean_rank[loss], "low": np.nan, "high": np.nan}
-            counts = {"items": min, "missing": max, "floored": sum}
-            verdict |= {key: how(row[key] for row in judged[loss]) for key, how in counts.items()}
-            overall.append(judged[loss][0] | verdict | {"rank": int(place[loss]), "tie_group": ""})
-    return overall, referees
-
-
-def _goodhart(pairs: list[dict], facts: dict, referees: dict[tuple[str, str], list[str]]) -> list[dict]:
-    """Against the reference loss: adjusted interval above 0 on a metric the loss optimises, below 0 on a referee."""
-    found: dict[tuple, dict[str, list[str]]] = {}
-    for pair in pairs:
-        for name, other, sign in ((pair["a"], pair["b"], 1), (pair["b"], pair["a"], -1)):
-            mine, theirs = facts[pair["protocol"], name], facts[pair["protocol"], other]
-            if theirs["role"] != "reference" or not pair["p_adjusted"] < ALPHA:
-                continue
-            verdict = found.setdefault((pair["protocol"], pair["test_set"], name), {"gained": [], "lost": []})
-            if sign * pair["diff"] > 0 and pair["metric"] in mine["targets"]:
-                verdict["gained"].append(pair["metric"])
-            if sign * pair["diff"] < 0 and pair["metric"] in referees[pair["protocol"], pair["test_set"]]:
-                verdict["lost"].append(pair["metric"])
-    return [
-        {"protocol": key[0], "test_set": key[1], "loss": key[2]} | {k: " ".join(v) for k, v in verdict.items()}
-        for key, verdict in found.items()
-        if verdict["gained"] and verdict["lost"]
-    ]
+    return [{"loss": name, "gain": estimate.mean[i], "low": low[i], "high": high[i]} for i, name in enumerate(names)]

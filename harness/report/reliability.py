@@ -14,8 +14,9 @@ SPLITS = 200
 def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[str]) -> float:
     """Mean Kendall tau-b between rankings from two disjoint halves of the seeds; below ENOUGH a ranking is preliminary.
 
-    losses: name -> (seeds x items) scores. beats: (losses, losses), rows and columns in `order`, True where the whole study
-    separates the pair: only those pairs are counted, because the order of tied losses is a coin toss by definition.
+    losses: name -> (seeds x items) scores. beats: (losses, losses), rows and columns in `order`, True where the whole
+    study separates the pair: only those pairs are counted, because the order of tied losses is a coin toss by
+    definition.
     NaN with fewer than four seeds in common (a half needs two), and when no pair is separated.
     The mean is over all splits of the seeds in halves (of 5: 2 against 3), or SPLITS of them, drawn from a fixed seed.
     """
@@ -25,13 +26,15 @@ def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[s
     if seeds < 4 or len(one) == 0:
         return float("nan")
     values = means.to_numpy()
-    return float(np.mean([_tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in _halves(seeds)]))
+    return float(
+        np.mean([_tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in _halves(seeds)])
+    )
 
 
 def _halves(seeds: int) -> list[tuple[list[int], list[int]]]:
     everyone = range(seeds)
     if seeds <= 10:
-        # Of an even number, each split appears twice with its halves exchanged: tau is the same, so keep those with seed 0.
+        # Of an even number each split comes twice, its halves exchanged; tau is the same, so keep those with seed 0.
         firsts = combinations(everyone, seeds // 2)
         chosen = [half for half in firsts if seeds % 2 or 0 in half]
     else:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.blocks import UNPROCESSED, Block, named
-from harness.report.ranking import OVERALL, Analysis
+from harness.report.blocks import UNPROCESSED, Block, each, named
+from harness.report.overall import OVERALL
+from harness.report.ranking import Analysis
 from harness.report.runs import Results
 from harness.report.words import HEADLINE, number, span
 
-THROUGHPUT = (
-    "loss device threads dtype loss_ms ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib"
-).split()
+THROUGHPUT = [
+    "loss",
+    "device",
+    "threads",
+    "dtype",
+    "loss_ms",
+    "ratio_to_mse",
+    "step_ms",
+    "updates_per_s",
+    "audio_s_per_s",
+    "peak_mib",
+]
 CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
 
 
@@ -57,10 +69,11 @@ def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tup
         entry["kind"] = first["state"] if first["state"] in ("stale", "control") else "loss"
         judged = OVERALL in own.index
         entry["place"] = str(own.loc[OVERALL, "rank"]) if judged else ""
-        entry["mean_rank"] = f"{own.loc[OVERALL, 'mean']:.1f}" if judged else ""
+        entry["mean_rank"] = f"{float(own['mean'][OVERALL]):.1f}" if judged else ""
         entry["cells"] = {}
         for metric in [m for m in metrics if m in own.index]:
-            score, gain = own.loc[metric], gained.get((metric, loss))
+            score: Any = own.loc[metric]
+            gain = gained.get((metric, loss))
             entry["cells"][metric] = {
                 "value": number(metric, score["mean"]),
                 "gain": "" if gain is None else number(metric, gain, signed=True),
@@ -73,7 +86,7 @@ def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tup
 
 
 def ordered(analysis: Analysis, protocol: str, test_set: str) -> list[str]:
-    """Losses by overall place, those without one by their order on the first metric, then stale losses, then controls."""
+    """Losses by overall place (without one, by their order on the first metric), then stale losses, then controls."""
     rows = analysis.ranking
     rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set)]
     place = rows[rows["metric"] == OVERALL].set_index("loss")["mean"]
@@ -92,14 +105,15 @@ def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple
         | {"interval": span(r.metric, r.low, r.high, True) or "unknown", "tied": not r.p_adjusted < 0.05}
         | {"p": "–" if pd.isna(r.p_adjusted) else "< .001" if r.p_adjusted < 0.001 else f"{r.p_adjusted:.3f}"}
         | {"wins": f"{100 * r.p_a_beats_b:.0f} %"}
-        for r in rows.itertuples()
+        for r in each(rows)
     ]
 
 
 def condition_tables(results: Results, block: Block, order: list[str]) -> list[dict]:
     """Mean gain over unprocessed by input SNR, by noise and by speaker: {title, columns, rows: [(loss, cells)]}.
 
-    Speakers are fixed and few: shown one by one, not sampled. Conditions with a single value say nothing and are left out.
+    Speakers are fixed and few: shown one by one, not sampled. Conditions with a single value say nothing and are left
+    out.
     """
     if UNPROCESSED not in block.controls or not block.losses:
         return []
@@ -132,4 +146,4 @@ def reference_note(results: Results, protocol: str) -> dict[str, str]:
     runs = named(results.runs)
     rows = runs[(runs["protocol"] == protocol) & (runs["role"] == "reference")]
     shipped = (rows["tuning"] == "shipped").groupby(rows["name"]).any()
-    return {name: "reference, not retuned" if flag else "reference" for name, flag in shipped.items()}
+    return {str(name): "reference, not retuned" if flag else "reference" for name, flag in shipped.items()}

@@ -16,8 +16,9 @@ def letters(means: ArrayLike, beats: NDArray[np.bool_]) -> list[str]:
     """Compact letter display: one string per loss, e.g. ["a", "ab", "b"]; tied exactly when two share a letter.
 
     means: (losses,), higher is better. beats: (losses, losses), True where row is better than column for certain.
-    Each letter is a set of losses all tied with one another. All such sets would do but can be exponentially many, so they
-    are chosen greedily from the best mean down until every tie is covered (the edge clique cover of Gramm et al. 2007).
+    Each letter is a set of losses all tied with one another. All such sets would do but can be exponentially many, so
+    they are chosen greedily from the best mean down until every tie is covered (the edge clique cover of Gramm et al.
+    2007).
     """
     order = np.argsort(-np.asarray(means, dtype=float), kind="stable")
     tied = ~(beats | beats.T)[np.ix_(order, order)]
@@ -49,9 +50,9 @@ def _name(group: int) -> str:
 def ranks(beats: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Rank = 1 + the number of losses that are better for certain: the best place the evidence still allows.
 
-    beats: (losses, losses), True where row is better than column for certain. A loss that ties with everyone above it has
-    rank 1, as they do; all losses of rank 1 are tied with one another. Two losses further down may share a rank without
-    being tied (each beaten by as many others): the letters tell.
+    beats: (losses, losses), True where row is better than column for certain. A loss that ties with everyone above it
+    has rank 1, as they do; all losses of rank 1 are tied with one another. Two losses further down may share a rank
+    without being tied (each beaten by as many others): the letters tell.
     """
     return 1 + beats.sum(axis=0).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The result in words: which loss is best, what ties with it, and what a careful reader must know before believing it."""
+"""The result in words: which loss is best, what ties with it, and what to know before believing it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.blocks import named
-from harness.report.ranking import OVERALL, Analysis
+from harness.report.blocks import each, named
+from harness.report.overall import OVERALL
+from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH
 from harness.report.runs import Results
 
 HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
 FULL_SEEDS = 5
 MEASURED = {
-    "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package `pesq`; ITU has superseded P.862 by P.863.",
-    "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package `pesq`.",
-    "stoi": "STOI (Taal et al. 2011) is computed by the package `pystoi`.",
-    "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package `pystoi`.",
-    "si_sdr": "SI-SDR follows Le Roux et al. 2019: the scale of the estimate is projected out.",
+    "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
+    "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package pesq.",
+    "stoi": "STOI (Taal et al. 2011) is computed by the package pystoi.",
+    "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package pystoi.",
+    "si_sdr": "SI-SDR follows Le Roux et al. 2019: means removed, the scale of the estimate projected out.",
     "snr": "SNR is that of the estimate as it is, gain error included; its distance to SI-SDR is that gain error.",
-    "dnsmos_ovrl": "DNSMOS is the P.835 model of Reddy et al. 2022: it hears the estimate alone and no loss trains on it.",
+    "dnsmos_ovrl": "DNSMOS is the P.835 model of Reddy et al. 2022: it hears the estimate alone.",
 }
 
 
@@ -47,9 +48,11 @@ def listed(names: list[str], most: int = 6) -> str:
 
 
 def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
-    """One entry a headline metric: label, loss, value, gain, interval, tied (names), target (bool), sure (bool or None).
+    """One entry a headline metric: label, loss, value, gain, interval, tied (names), alone, target, sure (bool or
+    None).
 
-    sure: is the gain over unprocessed above 0 for certain; None when that is not known. The last entry may be the overall
+    sure: is the gain over unprocessed above 0 for certain; None when that is not known. The last entry may be the
+    overall
     rank: label "overall", losses (those of the best mean rank), value, referees (labels).
     """
     rows = analysis.ranking
@@ -63,9 +66,10 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
         best = table.iloc[0]  # the table is in the order of the means
         tied = [r["loss"] for _, r in table.iloc[1:].iterrows() if set(r["tie_group"]) & set(best["tie_group"])]
         entry = {"label": METRICS[metric].label, "loss": best["loss"], "value": number(metric, best["mean"])}
-        entry |= {"tied": listed(tied), "target": bool(best["target"]), "gain": "", "interval": "", "sure": None}
+        entry |= {"tied": listed(tied), "alone": len(table) == 1, "target": bool(best["target"])}
+        entry |= {"gain": "", "interval": "", "sure": None}
         own = gains[(gains["metric"] == metric) & (gains["loss"] == best["loss"])]
-        for gain in own.itertuples():
+        for gain in each(own):
             entry |= {"gain": number(metric, gain.gain, True), "interval": span(metric, gain.low, gain.high, True)}
             entry["sure"] = None if pd.isna(gain.low) else bool(gain.low > 0)
         found.append(entry)
@@ -95,9 +99,11 @@ def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str
         reasons.append("one seed gives no interval: nothing can be told apart")
     tau = analysis.reliability
     tau = tau[(tau["protocol"] == protocol) & tau["metric"].isin(HEADLINE) & (tau["tau"] < ENOUGH)]
-    for row in tau.itertuples():
+    for row in each(tau):
         label = METRICS[row.metric].label
-        reasons.append(f"rankings from halves of the seeds agree only to tau-b {row.tau:.2f} on {label} ({row.test_set})")
+        reasons.append(
+            f"rankings from halves of the seeds agree only to tau-b {row.tau:.2f} on {label} ({row.test_set})"
+        )
     return reasons
 
 
@@ -106,21 +112,28 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     runs, rows = named(results.runs), analysis.ranking[analysis.ranking["protocol"] == protocol]
     runs = runs[runs["protocol"] == protocol]
     fresh, said = runs[~runs["stale"]], []
-    for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(["name", fresh["reason"].fillna("")], sort=False):
+    for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(
+        ["name", fresh["reason"].fillna("")], sort=False
+    ):
         of = int((fresh["name"] == name).sum())
         why = f" ({reason})" if reason else ""
         said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what the unprocessed recording scores.")
-    for row in analysis.goodhart[analysis.goodhart["protocol"] == protocol].itertuples():
+    for row in each(analysis.goodhart[analysis.goodhart["protocol"] == protocol]):
         gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
-        said.append(f"{row.loss} beats the reference on what it optimises ({gained}) and loses on {lost} ({row.test_set}).")
+        said.append(
+            f"{row.loss} beats the reference on what it optimises ({gained}) and loses on {lost} ({row.test_set})."
+        )
     judged = rows[(rows["metric"] != OVERALL) & (rows["floored"] > 0)]
-    for row in judged.itertuples():
+    for row in each(judged):
         floor = f"{METRICS[row.metric].floor:g}".replace("-", "−")
         label = METRICS[row.metric].label
-        said.append(f"{row.loss}: {row.floored} {label} scores could not be computed and count as {floor} ({row.test_set}).")
+        said.append(
+            f"{row.loss}: {row.floored} {label} scores could not be computed and count as {floor} ({row.test_set})."
+        )
     for (test_set, missing), own in rows[rows["missing"] > 0].groupby(["test_set", "missing"], sort=False):
         metrics = listed([METRICS[m].label for m in own["metric"].unique() if m != OVERALL])
-        said.append(f"{missing} {test_set} items have no {metrics} and are left out for all losses alike.")
+        have = "item has" if missing == 1 else "items have"
+        said.append(f"{missing} {test_set} {have} no {metrics} score: left out for all losses alike.")
     stale = runs.loc[runs["stale"], "name"].unique().tolist()
     if stale:
         said.append(f"Stale, shown but not ranked (made by an older version): {listed(stale)}. Run the study again.")

@@ -143,11 +143,12 @@ def test_the_canonical_form_holds_every_setting_and_no_order():
 
 def test_the_total_is_the_weighted_sum_of_the_means_over_the_batch():
     objective = Objective(parse("si_sdr(max_db=20) + 0.25*mse"))
-    total, terms = objective(FIELDS)
+    total, terms = objective({**FIELDS, "estimate": FIELDS["estimate"].clone().requires_grad_()})
     means = [build("si_sdr", {"max_db": 20})(FIELDS).mean(), build("mse")(FIELDS).mean()]
     assert terms.tolist() == [mean.item() for mean in means]
     assert total.item() == pytest.approx(means[0].item() + 0.25 * means[1].item())
     assert total.shape == ()
+    assert total.requires_grad
     assert not terms.requires_grad
 
 

@@ -1,4 +1,4 @@
-"""Synthetic results with known truths: scores are gain of the loss + cluster, seed and item noise, on a made-up scale."""
+"""Synthetic results with known truths: a score is the gain of the loss + effects of prompt, seed and item."""
 
 from __future__ import annotations
 

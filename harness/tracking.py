@@ -1,0 +1,187 @@
+"""MLflow: the only room that knows it. Every run is written here, by run id, and read back from here.
+
+A run is *settled* when its tag `state` is "finished" or "diverged"; only settled runs are reused or reported. MLflow's own
+status follows Optuna's: finished -> FINISHED, diverged -> KILLED, failed -> FAILED.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import paths
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SETTLED = ("finished", "diverged")
+STATUS = {"finished": "FINISHED", "diverged": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
+
+
+def default_uri() -> str:
+    return f"sqlite:///{paths.runs() / 'mlflow.db'}"
+
+
+class Tracker:
+    """One MLflow store. uri: `sqlite:////absolute/path`, a server's URL or a database's; None: `runs/mlflow.db`."""
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = uri or default_uri()
+        if not self.uri.startswith(SCHEMES):
+            raise UserError(f"tracking-uri {self.uri!r}: must begin with one of {', '.join(SCHEMES)}")
+        self._client = _connect(self.uri)
+        self._experiments: dict[str, str] = {}
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment of a task, made where it does not exist."""
+        if name not in self._experiments:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                from mlflow.exceptions import MlflowException
+
+                artifacts = (paths.runs() / "artifacts").as_uri() if self.uri.startswith("sqlite") else None
+                try:
+                    self._experiments[name] = self._client.create_experiment(name, artifact_location=artifacts)
+                except MlflowException:  # another process was first
+                    found = self._client.get_experiment_by_name(name)
+            if found is not None:
+                self._experiments[name] = found.experiment_id
+        return self._experiments[name]
+
+    def find(self, identity: str) -> Run | None:
+        """The settled run of that identity."""
+        runs = self.search(f"tags.identity = '{identity}'")
+        return next((run for run in runs if run.data.tags.get("state") in SETTLED), None)
+
+    def search(self, where: str = "") -> list[Run]:
+        """All live runs of all experiments that match a filter, oldest first."""
+        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        runs: list[Run] = []
+        token: str | None = ""
+        while token is not None and experiments:
+            page = self._client.search_runs(
+                experiments, where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token or None
+            )
+            runs += page
+            token = page.token or None
+        return runs
+
+    def parent(self, experiment: str, name: str, identity: str, tags: Mapping[str, str]) -> str:
+        """Id of the parent run (protocol x loss) of that identity, made where it does not exist.
+
+        Of two that were made at once the older stays.
+        """
+        where = f"tags.identity = '{identity}'"
+        if not self.search(where):
+            mine = self._start(experiment, name, {**tags, "identity": identity, "phase": "parent"})
+            self._client.set_terminated(mine, "FINISHED")
+            first = min(self.search(where), key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id
+            if first != mine:
+                self._client.delete_run(mine)
+            return first
+        return min(self.search(where), key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id
+
+    def start(self, experiment: str, name: str, parent: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        """Open a run with its tags and parameters; returns its id."""
+        from mlflow.entities import Param
+
+        run = self._start(experiment, name, {**tags, "state": "running", **({"mlflow.parentRunId": parent} if parent else {})})
+        self._client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
+        return run
+
+    def _start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        return self._client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id
+
+    def log(self, run: str, points: Iterable[tuple[str, float, int]]) -> None:
+        """Log (metric, value, step) points, in as few requests as MLflow allows."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, int(step)) for name, value, step in points]
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(run, metrics=metrics[start : start + 1000])
+
+    def tag(self, run: str, **tags: str) -> None:
+        for name, value in tags.items():
+            self._client.set_tag(run, name, value)
+
+    def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
+        """Close a run: artifacts first, the state last, so that a settled run is whole."""
+        if artifacts is not None:
+            self._client.log_artifacts(run, str(artifacts))
+        self.tag(run, **tags)
+        self._client.set_tag(run, "state", state)
+        self._client.set_terminated(run, STATUS[state])
+
+    def artifact(self, run: str, name: str) -> Path | None:
+        """A local copy (or the original) of an artifact; None where the run has none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self._client.download_artifacts(run, name))
+        except (MlflowException, OSError):
+            return None
+
+    def read_json(self, run: str, name: str) -> Any:
+        path = self.artifact(run, name)
+        return json.loads(path.read_text()) if path is not None else None
+
+
+def _connect(uri: str) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if uri.startswith("sqlite:///"):
+            make_once(Path(uri.removeprefix("sqlite:///")), lambda path: MlflowClient(f"sqlite:///{path}").search_experiments())
+        client = MlflowClient(uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"tracking-uri {uri!r}: cannot be opened ({' '.join(str(error).split())[:160]})") from error
+    return client
+
+
+def make_once(path: Path, make: Any) -> None:
+    """Make a database file whole or not at all: two first starts at once would race through its migrations.
+
+    It is built under another name and linked into place; whoever is second throws its own away.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        make(draft)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+
+
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """The checkout's commit, with "+" where tracked files differ from it; "" outside a checkout."""
+    git = ["git", "-C", str(paths.ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else ""

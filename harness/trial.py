@@ -1,0 +1,363 @@
+"""Run one planned trial: a control or a training, judged and logged as one MLflow run. Knows nothing of Optuna."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from harness import losses, models, spec, tasks, train
+from harness.data.audio import SAMPLE_RATE
+from harness.data.scenes import Item, Scenes, list_digest, open_scenes
+from harness.errors import UserError
+from harness.metrics import Scorer
+from harness.tracking import Tracker, commit
+
+EVALUATIONS = 4  # looks at validation in the course of a training
+LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
+Report = Callable[[str, int, int], None]  # what is being done, updates done, of how many
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run to make. loss: expression, or the control's name; phase: "control", "tune" or "confirm"."""
+
+    loss: str
+    phase: str
+    seed: int | None = None
+    lr: float | None = None
+
+    @property
+    def title(self) -> str:
+        parts = [self.loss, self.phase if self.phase != self.loss else ""]
+        parts += [f"lr {self.lr:.3g}"] if self.lr is not None else []
+        return " ".join([*parts, f"seed {self.seed}"] if self.phase == "confirm" else parts).strip()
+
+
+@dataclass
+class Outcome:
+    """What a run came to. value: the selection score, None where it diverged."""
+
+    state: str
+    value: float | None
+    reason: str = ""
+    reused: bool = False
+
+
+@dataclass
+class Context:
+    """All that the trials of one study share in one process."""
+
+    study: spec.Study
+    scenes: Scenes
+    device: torch.device
+    tracker: Tracker
+    scorer: Scorer
+    sets: dict[str, list[Item]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wanted = self.study.scenes.items
+        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in ("validation", "matched", "mismatched")}
+
+    @cached_property
+    def task(self) -> tasks.Denoise:
+        return tasks.get(self.study.task)
+
+    @cached_property
+    def protocol(self) -> dict[str, Any]:
+        lists = {name: list_digest(items) for name, items in self.sets.items()}
+        return spec.protocol(self.study, self.scenes.digest, lists)
+
+    @cached_property
+    def protocol_digest(self) -> str:
+        return spec.digest(self.protocol)
+
+    @cached_property
+    def mixtures(self) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Noisy and clean of every judged item, mixed once a process."""
+        return {name: [self.scenes.mixture(item) for item in items] for name, items in self.sets.items()}
+
+    def key(self, loss: str) -> dict[str, Any]:
+        """What makes a loss (or a control) the same one in an identity."""
+        if loss in self.task.controls:
+            return {"control": loss}
+        return spec.loss_key(losses.parse(loss), self.study.weighting)
+
+    def identity(self, planned: Planned) -> str:
+        tuned = {} if planned.lr is None else {"lr": planned.lr}
+        return spec.identity(self.protocol_digest, self.key(planned.loss), planned.phase, planned.seed, tuned)
+
+    def parent(self, loss: str) -> str:
+        """The parent run, one for each protocol and loss."""
+        identity = spec.digest({"protocol": self.protocol_digest, "parent": self.key(loss)})
+        shown = loss if loss in self.task.controls else losses.parse(loss).expression
+        return self.tracker.parent(self.study.task, shown, identity, self.tags(loss))
+
+    def tags(self, loss: str) -> dict[str, str]:
+        """What every run of a loss says of itself."""
+        control = loss in self.task.controls
+        combination = None if control else losses.parse(loss)
+        return {
+            "protocol": self.protocol_digest,
+            "study": self.study.name,
+            "task": self.study.task,
+            "corpus": self.study.corpus,
+            "model": self.study.model,
+            "loss": loss if combination is None else combination.expression,
+            "role": "control" if control else "loss",
+            "weighting": "" if control else self.study.weighting,
+            "loss_versions": json.dumps({} if combination is None else combination.versions),
+            "targets": " ".join(() if combination is None else combination.targets),
+            "result_version": str(spec.RESULT_VERSION),
+            "preliminary": str(self.study.preliminary),
+        }
+
+
+def device_name(device: torch.device) -> str:
+    """The device as it stands in every figure: the processor's or the card's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.is_file() else []
+    return f"CPU {names[0] if names else platform.machine()}"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name ("auto": a GPU where there is one)."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r}: must be auto, cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r}: must be auto, cpu, cuda or cuda:<number>")
+    return device
+
+
+def open_context(
+    study: spec.Study, device: torch.device, tracker: Tracker, scorer: Scorer, data_dir: Path | None, say: Callable[[str], None]
+) -> Context:
+    """Open the corpora (fetching them where needed) and everything else that trials need."""
+    return Context(study, open_scenes(study.corpus, study.scenes, data_dir, say), device, tracker, scorer)
+
+
+def settled(context: Context, planned: Planned) -> Outcome | None:
+    """The outcome of the settled run of the same identity, whatever study made it."""
+    run = context.tracker.find(context.identity(planned))
+    if run is None:
+        return None
+    value = run.data.metrics.get("validation/score")
+    return Outcome(run.data.tags["state"], value, run.data.tags.get("reason", ""), reused=True)
+
+
+def run(context: Context, planned: Planned, report: Report) -> Outcome:
+    """Make the run, or reuse it. On an exception the run is closed as failed or interrupted and the exception goes on."""
+    known = settled(context, planned)
+    if known is not None:
+        return known
+    tags = context.tags(planned.loss) | {
+        "identity": context.identity(planned),
+        "phase": planned.phase,
+        "seed": "" if planned.seed is None else str(planned.seed),
+        "commit": commit(),
+        "device": device_name(context.device),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if planned.phase != "tune":
+        tags |= {"test_list": " ".join(context.protocol["lists"][name] for name in ("matched", "mismatched"))}
+    params = {"loss": tags["loss"], "phase": planned.phase, "seed": planned.seed, "lr": planned.lr, "model": context.study.model}
+    mlflow_run = context.tracker.start(context.study.task, planned.title, context.parent(planned.loss), tags, params)
+    try:
+        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+            make = _control if planned.phase == "control" else _training
+            outcome = make(context, planned, mlflow_run, Path(folder), report)
+            context.tracker.finish(mlflow_run, outcome.state, Path(folder), reason=outcome.reason)
+        return outcome
+    except KeyboardInterrupt:
+        context.tracker.finish(mlflow_run, "interrupted")
+        raise
+    except Exception as error:
+        context.tracker.finish(mlflow_run, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        raise
+
+
+def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
+    mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
+    points, tables = [], []
+    for name in context.sets:
+        report(planned.title, 0, 1)
+        estimates = [context.task.control(planned.loss, noisy, clean, mask_max) for noisy, clean in context.mixtures[name]]
+        names = context.task.watched if name == "validation" else context.task.judged
+        table = judge(context, name, estimates, names)
+        points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, names).items()]
+        tables += [table] if name != "validation" else []
+        _keep_audio(context, name, estimates, folder)
+    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+    _write_spec(context, planned, folder, {})
+    context.tracker.log(mlflow_run, points)
+    return Outcome("finished", None)
+
+
+def control_means(context: Context) -> dict[str, dict[str, float]]:
+    """Validation means of every control: from their runs, or measured here where those are not settled yet."""
+    if "control_means" not in context.__dict__:
+        found = {}
+        for name in context.task.controls:
+            settled_run = context.tracker.find(context.identity(Planned(name, "control")))
+            if settled_run is not None:
+                found[name] = {metric: settled_run.data.metrics[f"validation/{metric}"] for metric in context.task.watched}
+            else:
+                mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
+                clips = [context.task.control(name, noisy, clean, mask_max) for noisy, clean in context.mixtures["validation"]]
+                found[name] = means(judge(context, "validation", clips, context.task.watched), context.task.watched)
+        context.__dict__["control_means"] = found
+    return context.__dict__["control_means"]
+
+
+def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
+    study, seed, lr = context.study, planned.seed, planned.lr
+    assert seed is not None
+    assert lr is not None
+    updates = getattr(study.updates, planned.phase)
+    torch.manual_seed(seed)  # equal seeds: equal initial weights, whatever the loss
+    model = models.build(study.model).to(context.device)
+    objective = losses.Objective(losses.parse(planned.loss), study.weighting).to(context.device)
+    recipe = train.Recipe(
+        updates, lr, study.optimiser.weight_decay, study.optimiser.warmup, study.optimiser.clip_percentile, study.precision == "bf16"
+    )
+    looks = {round(updates * (look + 1) / EVALUATIONS) for look in range(EVALUATIONS)}
+    looks = {min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in looks}
+    validation: list[dict[str, float]] = []
+    seconds = {"evaluation": 0.0, "logging": 0.0}
+    sent = 0
+
+    def watch(done: int, curves: train.Curves) -> None:
+        nonlocal sent
+        report(planned.title, done, updates)
+        if done not in looks:
+            return
+        start = time.perf_counter()
+        clips = context.task.estimate(model, [noisy for noisy, _ in context.mixtures["validation"]], context.device)
+        now = means(judge(context, "validation", clips, context.task.watched), context.task.watched)
+        now["score"] = context.task.selection(study.objective, now, control_means(context))
+        validation.append(now | {"step": done, "seconds": curves.train_seconds})
+        judged = time.perf_counter()
+        points = [(f"validation/{name}", value, done) for name, value in now.items()]
+        for row in curves.rows[sent:]:
+            points += [(f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)]
+        context.tracker.log(mlflow_run, points)
+        sent = len(curves.rows)
+        seconds["evaluation"] += judged - start
+        seconds["logging"] += time.perf_counter() - judged
+
+    try:
+        curves = train.fit(
+            model,
+            objective,
+            lambda step: context.scenes.batch(seed, step, study.batch, context.device),
+            recipe,
+            context.device,
+            inputs=models.get(study.model).fields,
+            watch=watch,
+        )
+    except train.Diverged as diverged:
+        _write_spec(context, planned, folder, {})
+        return Outcome("diverged", None, str(diverged))
+    start = time.perf_counter()
+    if planned.phase == "confirm":
+        _test(context, model, folder, mlflow_run)
+        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
+    seconds["evaluation"] += time.perf_counter() - start
+    start = time.perf_counter()
+    pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
+    pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)]).to_csv(folder / "training.csv", index=False)
+    _write_spec(context, planned, folder, {"controls": control_means(context)})
+    clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
+    clocks["logging"] += time.perf_counter() - start
+    points = [(f"seconds/{name}", value, 0) for name, value in clocks.items()]
+    points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
+    context.tracker.log(mlflow_run, [*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
+    return Outcome("finished", validation[-1]["score"])
+
+
+def _columns(curves: train.Curves) -> list[str]:
+    """Names of what a row of the curves holds after step and seconds; MLflow takes no brackets or stars in them."""
+    plain = [losses.parse(term).terms[0].name for term in curves.terms]
+    terms = [f"{name}_{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain, 1)]
+    return ["total", *terms, "gradient_norm", "lr"]
+
+
+def _test(context: Context, model: torch.nn.Module, folder: Path, mlflow_run: str) -> None:
+    """Judge on the test sets; the only place that reads them for a trained model."""
+    tables, points = [], []
+    for name in ("matched", "mismatched"):
+        estimates = context.task.estimate(model, [noisy for noisy, _ in context.mixtures[name]], context.device)
+        table = judge(context, name, estimates, context.task.judged)
+        points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, context.task.judged).items()]
+        tables.append(table)
+        _keep_audio(context, name, estimates, folder)
+    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+    context.tracker.log(mlflow_run, points)
+
+
+def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:
+    """Per-item scores: what the item was, its metrics (NaN = missing), and which fell to their floor."""
+    scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], names)
+    rows = []
+    for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
+        about = {"test_set": test_set, "item": item.id, "cluster": item.cluster, "snr": item.snr, "noise": item.noise}
+        rows.append({**about, "speaker": item.speaker, **values, "floored": " ".join(floored)})
+    return pd.DataFrame(rows)
+
+
+def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
+    """Mean of each metric over the items where it is not missing; a metric missing everywhere is left out."""
+    return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
+
+
+def _keep_audio(context: Context, test_set: str, estimates: list[np.ndarray], folder: Path) -> None:
+    """Noisy, clean and estimate of the fixed listening items, as WAV and as spectrograms."""
+    import soundfile
+
+    from harness.report import plots
+
+    for place in range(min(LISTENING.get(test_set, 0), len(estimates))):
+        noisy, clean = (signal.numpy() for signal in context.mixtures[test_set][place])
+        name = context.sets[test_set][place].id.replace("/", "_")
+        (folder / "audio").mkdir(exist_ok=True)
+        clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(estimates[place], -1, 1)}
+        for kind, samples in clips.items():
+            soundfile.write(folder / "audio" / f"{name}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+        (folder / "audio" / f"{name}.png").write_bytes(plots.spectrogram(**clips, sample_rate=SAMPLE_RATE))
+
+
+def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[str, Any]) -> None:
+    """Everything that the run followed from."""
+    content = {
+        "identity": context.identity(planned),
+        "protocol": context.protocol,
+        "protocol_digest": context.protocol_digest,
+        "loss": context.key(planned.loss),
+        "phase": planned.phase,
+        "seed": planned.seed,
+        "lr": planned.lr,
+        "study": context.study.model_dump(mode="json"),
+        "notes": [context.scenes.speech.card.attribution, *context.scenes.speech.card.flaws],
+        **more,
+    }
+    (folder / "spec.json").write_text(json.dumps(content, indent=1))
