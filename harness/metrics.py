@@ -78,7 +78,11 @@ def _ratio(estimate: np.ndarray, clean: np.ndarray, name: str) -> float:
     pair = torch.tensor(np.stack([estimate, clean]), dtype=torch.float64)
     if name == "si_sdr":
         # Without a bar on numerical noise, a silent estimate would score the logarithm of an epsilon.
-        return float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True)) if estimate.any() else np.nan
+        return (
+            float(scale_invariant_signal_distortion_ratio(pair[0], pair[1], zero_mean=True))
+            if estimate.any()
+            else np.nan
+        )
     return float(signal_noise_ratio(pair[0], pair[1]))
 
 

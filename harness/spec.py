@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,10 @@ from harness.data.scenes import Items, MixtureRule
 from harness.errors import UserError, unknown
 from harness.tasks import fields
 
-RESULT_VERSION = 1  # tasks, models, training and metrics: raise it when their numbers move; runs of older versions are stale
+RESULT_VERSION = (
+    1  # tasks, models, training and metrics: raise it when their numbers move; runs of older versions are stale
+)
 FULL_SEEDS = 5
-STEP = 10**0.5  # ratio of neighbouring learning rates, and of the points that an edge adds
 
 
 class _Strict(BaseModel):
@@ -70,7 +72,7 @@ class Study(_Strict):
     @field_validator("rates")
     @classmethod
     def _increasing(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if any(rate <= 0 for rate in rates) or any(a >= b for a, b in zip(rates, rates[1:], strict=False)):
+        if any(rate <= 0 for rate in rates) or any(a >= b for a, b in itertools.pairwise(rates)):
             raise ValueError("must be positive and increasing")
         return rates
 
@@ -79,9 +81,13 @@ class Study(_Strict):
         task = tasks.get(self.task)
         info = models.get(self.model)
         if missing := [f for f in task.predicted if f not in info.gives]:
-            raise UserError(f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts")
+            raise UserError(
+                f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
+            )
         if corpora.card(self.corpus).kind != "speech":
-            raise UserError(f"corpus {self.corpus!r} is noise: {self.task} wants speech, one of {', '.join(corpora.names('speech'))}")
+            raise UserError(
+                f"corpus {self.corpus!r} is noise: {self.task} wants speech, one of {', '.join(corpora.names('speech'))}"
+            )
         if self.objective not in task.objectives:
             raise unknown("objective", self.objective, task.objectives, "harness study --help")
         losses.get_weighting(self.weighting)
@@ -92,12 +98,19 @@ class Study(_Strict):
     @property
     def preliminary(self) -> bool:
         """Whether its rankings are stamped so: fewer seeds or items than the protocol asks for."""
-        return self.seeds < FULL_SEEDS or any(self.scenes.items.of(s) < Items().of(s) for s in ("validation", "matched", "mismatched"))
+        return self.seeds < FULL_SEEDS or any(
+            self.scenes.items.of(s) < Items().of(s) for s in ("validation", "matched", "mismatched")
+        )
 
     @property
     def seed_list(self) -> list[int]:
         """Seeds of the confirm phase; tuning has seed 0 to itself."""
         return list(range(1, self.seeds + 1))
+
+
+def default_rates(count: int) -> list[float]:
+    """The shared grid: half decades down from 1e-2."""
+    return sorted(float(f"{10 ** (-2 - place / 2):.4g}") for place in range(count))
 
 
 def check_fit(expression: str, task_name: str) -> losses.Combination:
@@ -112,7 +125,9 @@ def check_fit(expression: str, task_name: str) -> losses.Combination:
             f"tasks that do: {', '.join(able) or 'none yet'}. See: harness losses"
         )
     if set(combination.fields) == {"parameters"}:
-        raise UserError(f"loss {combination.expression!r} is a penalty on the weights alone: add it to a loss, as in 'mse + 1e-5*l2_penalty'")
+        raise UserError(
+            f"loss {combination.expression!r} is a penalty on the weights alone: add it to a loss, as in 'mse + 1e-5*l2_penalty'"
+        )
     return combination
 
 
@@ -149,7 +164,11 @@ def _first_fault(error: ValidationError) -> str:
             node = field.annotation if field else None
         valid = sorted(node.model_fields) if hasattr(node, "model_fields") else []
         close = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1)
-        return f"unknown key {where!r}: " + (f"did you mean {close[0]!r}? " if close else "") + f"Keys here: {', '.join(valid)}"
+        return (
+            f"unknown key {where!r}: "
+            + (f"did you mean {close[0]!r}? " if close else "")
+            + f"Keys here: {', '.join(valid)}"
+        )
     return f"{where}: {fault['msg']}" + ("" if isinstance(fault["input"], dict) else f", not {fault['input']!r}")
 
 

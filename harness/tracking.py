@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,11 +94,15 @@ class Tracker:
             return first
         return min(self.search(where), key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id
 
-    def start(self, experiment: str, name: str, parent: str | None, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+    def start(
+        self, experiment: str, name: str, parent: str | None, tags: Mapping[str, str], params: Mapping[str, Any]
+    ) -> str:
         """Open a run with its tags and parameters; returns its id."""
         from mlflow.entities import Param
 
-        run = self._start(experiment, name, {**tags, "state": "running", **({"mlflow.parentRunId": parent} if parent else {})})
+        run = self._start(
+            experiment, name, {**tags, "state": "running", **({"mlflow.parentRunId": parent} if parent else {})}
+        )
         self._client.log_batch(run, params=[Param(key, str(value)) for key, value in params.items()])
         return run
 
@@ -150,7 +156,10 @@ def _connect(uri: str) -> MlflowClient:
 
     try:
         if uri.startswith("sqlite:///"):
-            make_once(Path(uri.removeprefix("sqlite:///")), lambda path: MlflowClient(f"sqlite:///{path}").search_experiments())
+            make_once(
+                Path(uri.removeprefix("sqlite:///")),
+                lambda path: MlflowClient(f"sqlite:///{path}").search_experiments(),
+            )
         client = MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
@@ -173,6 +182,34 @@ def make_once(path: Path, make: Any) -> None:
             os.link(draft, path)
         except FileExistsError:
             return
+
+
+def serve(tracker: Tracker, port: int, say: Callable[[str], None]) -> None:
+    """Run MLflow's UI over the store on 127.0.0.1 until it is stopped; a server's own UI is only named."""
+    if tracker.uri.startswith("http"):
+        say(f"the runs are on {tracker.uri}")
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise UserError(f"port {port}: in use; name another with --port") from None
+    say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        tracker.uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    artifacts = (paths.runs() / "artifacts").as_uri()
+    subprocess.run([*command, "--default-artifact-root", artifacts, "--workers", "1"], check=False)
 
 
 @lru_cache(maxsize=1)

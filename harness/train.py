@@ -107,7 +107,9 @@ def fit(
             group["lr"] = recipe.rate(step) * scale
         optimiser.step()
         if (step + 1) % READ_EVERY == 0 or step + 1 == recipe.updates:
-            values = torch.cat([record[read : step + 1], norms[read : step + 1, None]], 1).tolist()  # waits for the device
+            values = torch.cat(
+                [record[read : step + 1], norms[read : step + 1, None]], 1
+            ).tolist()  # waits for the device
             curves.train_seconds += time.perf_counter() - clock
             for place, row in enumerate(values, read):
                 if not all(map(math.isfinite, row)):

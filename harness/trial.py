@@ -17,12 +17,14 @@ import pandas as pd
 import torch
 
 from harness import losses, models, spec, tasks, train
+from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE
 from harness.data.scenes import Item, Scenes, list_digest, open_scenes
 from harness.errors import UserError
 from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
 
+TUNING_SEED = 0  # confirming seeds begin at 1
 EVALUATIONS = 4  # looks at validation in the course of a training
 LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
 Report = Callable[[str, int, int], None]  # what is being done, updates done, of how many
@@ -115,6 +117,7 @@ class Context:
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
             "role": "control" if control else "loss",
+            "reference": losses.parse(self.study.reference.loss).expression,
             "weighting": "" if control else self.study.weighting,
             "loss_versions": json.dumps({} if combination is None else combination.versions),
             "targets": " ".join(() if combination is None else combination.targets),
@@ -128,7 +131,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.is_file() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.is_file()
+        else []
+    )
     return f"CPU {names[0] if names else platform.machine()}"
 
 
@@ -148,7 +155,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def open_context(
-    study: spec.Study, device: torch.device, tracker: Tracker, scorer: Scorer, data_dir: Path | None, say: Callable[[str], None]
+    study: spec.Study,
+    device: torch.device,
+    tracker: Tracker,
+    scorer: Scorer,
+    data_dir: Path | None,
+    say: Callable[[str], None],
 ) -> Context:
     """Open the corpora (fetching them where needed) and everything else that trials need."""
     return Context(study, open_scenes(study.corpus, study.scenes, data_dir, say), device, tracker, scorer)
@@ -180,7 +192,13 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     }
     if planned.phase != "tune":
         tags |= {"test_list": " ".join(context.protocol["lists"][name] for name in ("matched", "mismatched"))}
-    params = {"loss": tags["loss"], "phase": planned.phase, "seed": planned.seed, "lr": planned.lr, "model": context.study.model}
+    params = {
+        "loss": tags["loss"],
+        "phase": planned.phase,
+        "seed": planned.seed,
+        "lr": planned.lr,
+        "model": context.study.model,
+    }
     mlflow_run = context.tracker.start(context.study.task, planned.title, context.parent(planned.loss), tags, params)
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
@@ -192,7 +210,9 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
         context.tracker.finish(mlflow_run, "interrupted")
         raise
     except Exception as error:
-        context.tracker.finish(mlflow_run, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        context.tracker.finish(
+            mlflow_run, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        )
         raise
 
 
@@ -201,7 +221,9 @@ def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, 
     points, tables = [], []
     for name in context.sets:
         report(planned.title, 0, 1)
-        estimates = [context.task.control(planned.loss, noisy, clean, mask_max) for noisy, clean in context.mixtures[name]]
+        estimates = [
+            context.task.control(planned.loss, noisy, clean, mask_max) for noisy, clean in context.mixtures[name]
+        ]
         names = context.task.watched if name == "validation" else context.task.judged
         table = judge(context, name, estimates, names)
         points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, names).items()]
@@ -220,10 +242,15 @@ def control_means(context: Context) -> dict[str, dict[str, float]]:
         for name in context.task.controls:
             settled_run = context.tracker.find(context.identity(Planned(name, "control")))
             if settled_run is not None:
-                found[name] = {metric: settled_run.data.metrics[f"validation/{metric}"] for metric in context.task.watched}
+                found[name] = {
+                    metric: settled_run.data.metrics[f"validation/{metric}"] for metric in context.task.watched
+                }
             else:
                 mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
-                clips = [context.task.control(name, noisy, clean, mask_max) for noisy, clean in context.mixtures["validation"]]
+                clips = [
+                    context.task.control(name, noisy, clean, mask_max)
+                    for noisy, clean in context.mixtures["validation"]
+                ]
                 found[name] = means(judge(context, "validation", clips, context.task.watched), context.task.watched)
         context.__dict__["control_means"] = found
     return context.__dict__["control_means"]
@@ -238,7 +265,12 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
     model = models.build(study.model).to(context.device)
     objective = losses.Objective(losses.parse(planned.loss), study.weighting).to(context.device)
     recipe = train.Recipe(
-        updates, lr, study.optimiser.weight_decay, study.optimiser.warmup, study.optimiser.clip_percentile, study.precision == "bf16"
+        updates,
+        lr,
+        study.optimiser.weight_decay,
+        study.optimiser.warmup,
+        study.optimiser.clip_percentile,
+        study.precision == "bf16",
     )
     looks = {round(updates * (look + 1) / EVALUATIONS) for look in range(EVALUATIONS)}
     looks = {min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in looks}
@@ -259,7 +291,9 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
         judged = time.perf_counter()
         points = [(f"validation/{name}", value, done) for name, value in now.items()]
         for row in curves.rows[sent:]:
-            points += [(f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)]
+            points += [
+                (f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)
+            ]
         context.tracker.log(mlflow_run, points)
         sent = len(curves.rows)
         seconds["evaluation"] += judged - start
@@ -285,7 +319,9 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
     pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
-    pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)]).to_csv(folder / "training.csv", index=False)
+    pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)]).to_csv(
+        folder / "training.csv", index=False
+    )
     _write_spec(context, planned, folder, {"controls": control_means(context)})
     clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
     clocks["logging"] += time.perf_counter() - start
@@ -346,6 +382,13 @@ def _keep_audio(context: Context, test_set: str, estimates: list[np.ndarray], fo
         (folder / "audio" / f"{name}.png").write_bytes(plots.spectrogram(**clips, sample_rate=SAMPLE_RATE))
 
 
+def _notes(context: Context) -> list[str]:
+    """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
+    rule = context.study.scenes
+    cards = [corpora.card(name) for name in dict.fromkeys((context.study.corpus, *rule.noise, *rule.unheard))]
+    return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
+
+
 def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[str, Any]) -> None:
     """Everything that the run followed from."""
     content = {
@@ -357,7 +400,7 @@ def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[
         "seed": planned.seed,
         "lr": planned.lr,
         "study": context.study.model_dump(mode="json"),
-        "notes": [context.scenes.speech.card.attribution, *context.scenes.speech.card.flaws],
+        "notes": _notes(context),
         **more,
     }
     (folder / "spec.json").write_text(json.dumps(content, indent=1))

@@ -64,7 +64,9 @@ class Bank:
         starts, lengths = self.regions.get(split, np.zeros((2, 0), np.int64))
         room = np.maximum(lengths - samples + 1, 0)
         if room.sum() == 0:
-            raise UserError(f"corpus {self.card.name!r} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or more")
+            raise UserError(
+                f"corpus {self.card.name!r} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or more"
+            )
         place = rng.integers(0, room.sum(), shape)
         before = np.concatenate([[0], np.cumsum(room)])
         pick = np.searchsorted(before, place, side="right") - 1
@@ -108,7 +110,9 @@ def _decode(card: Card, root: Path, progress: Progress) -> tuple[list[dict], lis
         else:
             assert card.split is not None
             split = card.split.of(name, voice)
-            kept.append({"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples})
+            kept.append(
+                {"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples}
+            )
         progress(done, len(recordings_))
     return kept, left_out
 
@@ -152,7 +156,9 @@ def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
         clips.to_csv(scratch / "clips.csv", index=False)
         pd.DataFrame(left_out, columns=["clip", "reason"]).to_csv(scratch / "left_out.csv", index=False)
         digest = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode()).hexdigest()[:16]
-        (scratch / "bank.json").write_text(json.dumps({"digest": digest, "clips": len(clips), "left_out": len(left_out)}))
+        (scratch / "bank.json").write_text(
+            json.dumps({"digest": digest, "clips": len(clips), "left_out": len(left_out)})
+        )
         try:
             os.rename(scratch, folder)
         except OSError:
@@ -163,7 +169,10 @@ def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
 
 
 def open_bank(
-    card: Card, data_dir: Path | None = None, say: Callable[[str], None] = print, progress: Progress = lambda done, of: None
+    card: Card,
+    data_dir: Path | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress = lambda done, of: None,
 ) -> Bank:
     """Open a recorded corpus's bank, fetching and decoding the recordings where that has not been done yet."""
     key = card.digest() + (f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}" if data_dir else "")
@@ -173,7 +182,11 @@ def open_bank(
         say(f"{card.name}: decoding to 16 kHz")
         _build(card, root, folder, progress)
     clips = pd.read_csv(folder / "clips.csv", dtype={"clip": str, "name": str, "voice": str, "split": str})
-    spans = clips.assign(end=clips.start + clips.samples).groupby(["split", "voice"]).agg(start=("start", "min"), end=("end", "max"))
+    spans = (
+        clips.assign(end=clips.start + clips.samples)
+        .groupby(["split", "voice"])
+        .agg(start=("start", "min"), end=("end", "max"))
+    )
     return Bank(
         card=card,
         samples=np.load(folder / "samples.npy", mmap_mode="r"),

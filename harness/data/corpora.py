@@ -52,9 +52,7 @@ class SplitRule(_Strict):
         if self.by == "list":
             return next((split for split, names in self.lists.items() if name in names), "unused")
         place = int(hashlib.sha1(name.encode()).hexdigest(), 16) % (self.train + self.validation + self.test)
-        split = (
-            "train" if place < self.train else "validation" if place < self.train + self.validation else "test"
-        )
+        split = "train" if place < self.train else "validation" if place < self.train + self.validation else "test"
         if voice in self.held_out:
             return "mismatched" if split == "test" else "unused"
         return split

@@ -24,7 +24,9 @@ def tree_digest(folder: Path) -> tuple[int, int, str]:
     files = sorted(folder.rglob("*.g722"))
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(folder).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        digest.update(
+            f"{file.relative_to(folder).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+        )
     return len(files), sum(file.stat().st_size for file in files), digest.hexdigest()
 
 
@@ -52,7 +54,9 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print) -> Pa
     if data_dir is not None:
         root = _local(card, data_dir)
         if root is None:
-            raise UserError(f"--data-dir {data_dir}: holds none of the folders {', '.join(card.contents)} of {card.name!r}")
+            raise UserError(
+                f"--data-dir {data_dir}: holds none of the folders {', '.join(card.contents)} of {card.name!r}"
+            )
         for fault in faults(card, root):
             say(f"warning: {card.name}: {fault}")
         return root
@@ -82,7 +86,9 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print) -> Pa
             if root.exists():
                 shutil.rmtree(root)
             os.replace(staged, root)  # complete and checked, or not there at all
-            say(f"{card.name}: {sum(c.files for c in card.contents.values())} recordings from the {way}, checksums hold")
+            say(
+                f"{card.name}: {sum(c.files for c in card.contents.values())} recordings from the {way}, checksums hold"
+            )
             return root
     raise UserError(
         f"cannot get {card.name!r}: tried {'; '.join(tried)}. Three ways: (1) put the folders {', '.join(card.contents)} under {root} "
@@ -121,15 +127,21 @@ def _packages(card: Card, scratch: Path, staged: Path, say: Say) -> None:
     options = [f"-oDir::State::Lists={scratch}/lists", f"-oDir::Cache={scratch}/cache", "-oAPT::Sandbox::User=root"]
     options += [f"-oAcquire::http::Timeout={CONNECT_TIMEOUT}", f"-oAcquire::https::Timeout={CONNECT_TIMEOUT}"]
     for command in (["update"], ["download", *card.packages]):
-        done = subprocess.run(["apt-get", "-qq", *options, *command], cwd=scratch, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            ["apt-get", "-qq", *options, *command], cwd=scratch, capture_output=True, text=True, timeout=600
+        )
         if done.returncode:
             raise OSError(f"apt-get {command[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     for package, sha256 in card.packages.items():
         (deb,) = scratch.glob(f"{package}_*.deb")
         got = hashlib.sha256(deb.read_bytes()).hexdigest()
         if got != sha256:
-            say(f"warning: {deb.name} has SHA-256 {got}, the card says {sha256}: rebuilt by another distribution? "
-                "Its contents are checked next")
-        subprocess.run(["dpkg-deb", "-x", str(deb), str(scratch / "unpacked")], check=True, capture_output=True, timeout=120)
+            say(
+                f"warning: {deb.name} has SHA-256 {got}, the card says {sha256}: rebuilt by another distribution? "
+                "Its contents are checked next"
+            )
+        subprocess.run(
+            ["dpkg-deb", "-x", str(deb), str(scratch / "unpacked")], check=True, capture_output=True, timeout=120
+        )
     for folder in card.contents:
         os.replace(scratch / "unpacked" / card.package_folder / folder, staged / folder)

@@ -115,7 +115,9 @@ class Scenes:
                 plan = self.kinds[name].draw("train", rng, count, samples)
                 rendered.append(self.kinds[name].render(plan, samples, device))
         noise = torch.cat(rendered)
-        snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level))
+        snr, level = (
+            torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level)
+        )
         noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
         return {"noisy": noisy, "clean": clean}
 
@@ -129,7 +131,9 @@ class Scenes:
         clips = self.speech.clips
         clips = clips[(clips.split == speech_split) & clips.samples.between(shortest, longest)]
         if clips.empty and count:
-            raise UserError(f"corpus {self.speech.card.name!r} has no {speech_split} clip of {CLIP_SECONDS[0]}-{CLIP_SECONDS[1]} s")
+            raise UserError(
+                f"corpus {self.speech.card.name!r} has no {speech_split} clip of {CLIP_SECONDS[0]}-{CLIP_SECONDS[1]} s"
+            )
         order = clips.assign(key=[hashlib.sha1(clip.encode()).hexdigest() for clip in clips["clip"]]).sort_values("key")
         turns = order.assign(turn=order.groupby("name").cumcount()).sort_values(["turn", "key"], kind="stable")
         kinds = self.rule.unheard if test_set == "mismatched" else self.rule.noise
@@ -144,7 +148,9 @@ class Scenes:
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
                 name = f"{test_set}/{len(chosen):03d}"
-                chosen.append(Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level))
+                chosen.append(
+                    Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
+                )
         return chosen[:count]
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,7 +177,9 @@ def open_scenes(
     """Open every corpus that the rule needs. digest: hash of the recordings that training and tests are made from."""
     card = corpora.card(corpus)
     if card.kind != "speech":
-        raise UserError(f"corpus {corpus!r} is noise; a task needs speech, one of: {', '.join(corpora.names('speech'))}")
+        raise UserError(
+            f"corpus {corpus!r} is noise; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
+        )
     speech = open_bank(card, data_dir, say, progress)
     kinds, digests = {}, [speech.digest]
     for name in dict.fromkeys((*rule.noise, *rule.unheard)):

@@ -40,7 +40,9 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
     def register(cls: M) -> M:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         if name in _MODELS and _MODELS[name].module != cls.__module__:
-            raise UserError(f"two models are called {name!r}: one in {_MODELS[name].module}, one in {cls.__module__}; rename one")
+            raise UserError(
+                f"two models are called {name!r}: one in {_MODELS[name].module}, one in {cls.__module__}; rename one"
+            )
         if not hasattr(cls, "shared_parameters"):
             raise UserError(f"model {name}: needs a method shared_parameters()")
         fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")

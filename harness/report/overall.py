@@ -17,8 +17,8 @@ SAME_TEST = {"dnsmos_sig", "dnsmos_bak"}
 def overall_rows(rows: list[dict]) -> tuple[list[dict], dict[tuple[str, str], list[str]]]:
     """Rows of metric "overall", and the referees: the metrics that no ranked loss of the table targets.
 
-    rows: the ranking of single metrics as dicts, with `targets` and `mid_rank`. One row a protocol, test set and loss that
-    all referees judged. Returns also (protocol, test set) -> referee metrics, the same for all losses.
+    rows: the ranking of single metrics as dicts, with `targets` and `mid_rank`. One row a protocol, test set and loss
+    that all referees judged. Returns also (protocol, test set) -> referee metrics, the same for all losses.
     """
     overall: list[dict] = []
     referees: dict[tuple[str, str], list[str]] = {}
@@ -52,8 +52,8 @@ def overall_rows(rows: list[dict]) -> tuple[list[dict], dict[tuple[str, str], li
 def goodhart(pairs: list[dict], facts: dict, referees: dict[tuple[str, str], list[str]]) -> list[dict]:
     """Losses that beat the reference for certain on a metric they optimise and lose to it on a referee.
 
-    pairs: rows of `pairs`; facts: (protocol, loss) -> role and targets. Returns rows: protocol, test_set, loss, gained, lost
-    (names of metrics, separated by spaces).
+    pairs: rows of `pairs`; facts: (protocol, loss) -> role and targets. Returns rows: protocol, test_set, loss, gained,
+    lost (names of metrics, separated by spaces).
     """
     found: dict[tuple, dict[str, list[str]]] = {}
     for pair in pairs:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from harness import losses, spec
+from harness.metrics import METRICS
+from harness.tracking import SETTLED, Tracker
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 @dataclass
@@ -35,3 +44,160 @@ class Results:
     throughput: pd.DataFrame
     audio: pd.DataFrame
     notes: list[str]
+
+
+COLUMNS = {
+    "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates lr params targets "
+    "studies_read preliminary",
+    "scores": "run_id test_set item cluster snr noise speaker floored",
+    "curves": "run_id metric step seconds value",
+    "tuning": "protocol loss lr score state chosen edge",
+    "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
+    "audio": "run_id item kind path",
+}
+
+
+def read(tracker: Tracker) -> Results:
+    """All results of a store. A loss is represented by the runs of the setting that its parent run says was selected."""
+    runs = [run for run in tracker.search() if run.data.tags.get("phase")]
+    selected = {
+        r.info.run_id: json.loads(r.data.tags.get("selected", "{}")) for r in runs if r.data.tags["phase"] == "parent"
+    }
+    settled = [run for run in runs if run.data.tags.get("state") in SETTLED]
+    tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected)]
+    readers = _readers(settled)
+    rows = [_row(run, selected, readers) for run in tested]
+    finished = [run for run in tested if run.data.tags["state"] == "finished"]
+    notes = {
+        note: None
+        for run in tested[:1] + tested[-1:]
+        for note in (tracker.read_json(run.info.run_id, "spec.json") or {}).get("notes", [])
+    }
+    return Results(
+        runs=_frame("runs", rows).astype({"seed": "Int64"}),
+        scores=_tables("scores", tracker, finished, "scores.csv"),
+        curves=_curves(tracker, finished),
+        tuning=_frame("tuning", _tuning(settled, selected)),
+        throughput=_throughput(settled),
+        audio=_frame("audio", _audio(tracker, finished)),
+        notes=list(notes),
+    )
+
+
+def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS[name].split())
+
+
+def _is_selected(run: Run, selected: dict[str, Any]) -> bool:
+    choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
+    return run.data.tags["phase"] == "confirm" and _same(run.data.params["lr"], choice.get("lr"))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and f"{float(a):.6g}" == f"{float(b):.6g}"
+
+
+def _readers(settled: list[Run]) -> dict[str, int]:
+    """How many losses' confirm phases have read each pair of test lists."""
+    pairs = {
+        (run.data.tags["test_list"], run.data.tags.get("mlflow.parentRunId"))
+        for run in settled
+        if run.data.tags["phase"] == "confirm"
+    }
+    return {name: sum(other == name for other, _ in pairs) for name in {name for name, _ in pairs}}
+
+
+def _stale(tags: dict[str, str]) -> bool:
+    """Whether an older version of the harness, or of one of its losses, made the run."""
+    known = losses.all_losses()
+    versions = json.loads(tags.get("loss_versions") or "{}")
+    return tags.get("result_version") != str(spec.RESULT_VERSION) or any(
+        name in known and known[name].version != v for name, v in versions.items()
+    )
+
+
+def _row(run: Run, selected: dict[str, Any], readers: dict[str, int]) -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    control = tags["phase"] == "control"
+    lr = None if control else float(run.data.params["lr"])
+    return {
+        "run_id": run.info.run_id,
+        **{
+            name: tags[name]
+            for name in ("task", "corpus", "model", "protocol", "loss", "weighting", "state", "device", "commit")
+        },
+        "role": "control" if control else "reference" if tags["loss"] == tags["reference"] else "loss",
+        "tuning": "" if control else selected[tags["mlflow.parentRunId"]]["tuning"],
+        "seed": None if control else int(tags["seed"]),
+        "reason": tags.get("reason", ""),
+        "stale": _stale(tags),
+        "updates": metrics.get("updates"),
+        "lr": lr,
+        "params": metrics.get("parameters"),
+        "targets": tuple(tags["targets"].split()),
+        "studies_read": readers.get(tags["test_list"], 0),
+        "preliminary": tags["preliminary"] == "True",
+    }
+
+
+def _tables(name: str, tracker: Tracker, runs: list[Run], file: str) -> pd.DataFrame:
+    parts = []
+    for run in runs:
+        path = tracker.artifact(run.info.run_id, file)
+        if path is not None:
+            strings = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str}
+            part = pd.read_csv(path, dtype=strings, keep_default_na=False, na_values={m: [""] for m in METRICS})
+            parts.append(part.assign(run_id=run.info.run_id))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[name].split())
+
+
+def _curves(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
+    wide = _tables("curves", tracker, [run for run in runs if run.data.tags["phase"] == "confirm"], "validation.csv")
+    if wide.empty:
+        return pd.DataFrame(columns=COLUMNS["curves"].split())
+    return wide.melt(["run_id", "step", "seconds"], var_name="metric", value_name="value")
+
+
+def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for run in (run for run in settled if run.data.tags["phase"] == "tune"):
+        choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
+        lr = float(run.data.params["lr"])
+        chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
+        tried = [float(rate) for rate in choice.get("scores", {})]
+        means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
+        rows.append(
+            {
+                "protocol": run.data.tags["protocol"],
+                "loss": run.data.tags["loss"],
+                "lr": lr,
+                "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
+                "state": run.data.tags["state"],
+                "chosen": chosen,
+                "edge": chosen and bool(tried) and (_same(lr, min(tried)) or _same(lr, max(tried))),
+                **{name: value for name, value in means.items() if value is not None},
+            }
+        )
+    return rows
+
+
+def _throughput(settled: list[Run]) -> pd.DataFrame:
+    """The newest measurement of each loss on each device."""
+    rows = {}
+    for run in (run for run in settled if run.data.tags["phase"] == "throughput"):
+        row = {**run.data.params, **run.data.metrics}
+        rows[row["loss"], row["device"], row["threads"], row["dtype"]] = row
+    return _frame("throughput", list(rows.values()))[COLUMNS["throughput"].split()]
+
+
+def _audio(tracker: Tracker, finished: list[Run]) -> list[dict[str, Any]]:
+    """The listening items of the first seed of each loss, and of the controls."""
+    rows, heard = [], set()
+    for run in finished:
+        key = (run.data.tags["protocol"], run.data.tags["loss"])
+        folder = tracker.artifact(run.info.run_id, "audio") if key not in heard else None
+        heard.add(key)
+        for path in sorted(folder.glob("*.wav")) if folder is not None else []:
+            item, kind = path.stem.rsplit(".", 1)
+            rows.append({"run_id": run.info.run_id, "item": item.replace("_", "/", 1), "kind": kind, "path": str(path)})
+    return rows

@@ -48,7 +48,9 @@ class Denoise:
         mask = (ratio.abs() if name == "oracle_mask" else ratio.real).clamp(0, mask_max)
         return signal.istft(mixture * mask, noisy.shape[-1])[0].numpy()
 
-    def selection(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
+    def selection(
+        self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
+    ) -> float:
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
         if objective != "quality":
             return float(means[objective])

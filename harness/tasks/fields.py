@@ -32,7 +32,9 @@ def sources(clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
 def available(given: Collection[str]) -> set[str]:
     """All fields that can be had from the given ones."""
     names = set(given)
-    while more := {name for name, f in _DERIVED.items() if name not in names and names >= set(inspect.signature(f).parameters)}:
+    while more := {
+        name for name, f in _DERIVED.items() if name not in names and names >= set(inspect.signature(f).parameters)
+    }:
         names |= more
     return names
 

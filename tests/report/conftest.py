@@ -125,7 +125,7 @@ def _audio(runs: list[dict], folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_results() -> Callable[..., Results]:
     """The maker of synthetic results (see `synthetic`)."""
     return synthetic

@@ -1,0 +1,75 @@
+"""Measure what losses cost and keep it in MLflow, so that rows of several devices stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from harness import losses, spec, throughput
+from harness.trial import Context, device_name
+
+BASELINE = "mse"
+EXPERIMENT = "throughput"
+
+
+def measure(
+    context: Context, expressions: Iterable[str], again: bool, say: Callable[[str, int, int], None]
+) -> list[dict[str, Any]]:
+    """Rows of `throughput.csv` for these losses on this device. again: measure even where a row is known.
+
+    All of them are measured in one go with the baseline beside them, so that the ratio is one of the same minutes.
+    """
+    wanted = list(dict.fromkeys(losses.parse(text).expression for text in expressions))
+    name = device_name(context.device)
+    known = (
+        {} if again else {loss: run for loss in wanted if (run := context.tracker.find(_identity(context, loss, name)))}
+    )
+    missing = [loss for loss in wanted if loss not in known]
+    rows = {loss: {**run.data.params, **run.data.metrics} for loss, run in known.items()}
+    if missing:
+        order = list(dict.fromkeys([BASELINE, *missing]))
+        batches = [context.scenes.batch(0, step, context.study.batch, context.device) for step in range(4)]
+        base = 0.0
+        for done, loss in enumerate(order):
+            say(loss, done, len(order))
+            row = throughput.measure(loss, context.study.model, batches, context.device, name).row()
+            base = base or float(row["loss_ms"])
+            rows[loss] = row | {"ratio_to_mse": float(row["loss_ms"]) / base}
+            _keep(context, rows[loss], name)
+    return [rows[loss] for loss in wanted]
+
+
+def overhead(context: Context, expression: str) -> list[float]:
+    """Time of the harness's loop over that of a bare loop on the same batches, once per round."""
+    batches = [context.scenes.batch(0, step, context.study.batch, context.device) for step in range(4)]
+    return throughput.overhead(context.study.model, expression, batches, context.device)
+
+
+def data_share(context: Context, step_ms: float) -> float:
+    """Time to make one training batch as a share of a training step."""
+    step = iter(range(10_000))
+    median, _ = throughput.timed(
+        lambda: context.scenes.batch(0, next(step), context.study.batch, context.device), context.device
+    )
+    return median / step_ms
+
+
+def _identity(context: Context, loss: str, device: str) -> str:
+    key = spec.loss_key(losses.parse(loss), "fixed")
+    setting = {"model": context.study.model, "batch": context.study.batch, "seconds": context.study.scenes.seconds}
+    return spec.digest({"loss": key, "device": device, "threads": torch.get_num_threads(), **setting})
+
+
+def _keep(context: Context, row: dict[str, Any], device: str) -> None:
+    words = {name: row[name] for name in ("loss", "device", "threads", "dtype")}
+    tags = {
+        "identity": _identity(context, row["loss"], device),
+        "phase": "throughput",
+        "device": device,
+        "model": context.study.model,
+    }
+    run = context.tracker.start(EXPERIMENT, row["loss"], None, tags, words)
+    context.tracker.log(run, [(name, value, 0) for name, value in row.items() if name not in words])
+    context.tracker.finish(run, "finished")

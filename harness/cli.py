@@ -1,0 +1,394 @@
+"""The command line: thin commands. Everything heavy is imported inside them, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import UserError
+
+app = typer.Typer(
+    help="Which loss should train my speech model? Trains, tunes, confirms and ranks losses on the same real recordings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Recordings: list the corpora, fetch them, check what is on disk.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console(highlight=False)
+
+Name = Annotated[
+    str | None,
+    typer.Argument(help="A study in studies/ or a YAML file; without one, the quick form.", show_default=False),
+]
+Loss = Annotated[
+    list[str] | None,
+    typer.Option("--loss", help="Loss expression, e.g. 'si_sdr(max_db=20)'; may be given several times."),
+]
+Task = Annotated[str | None, typer.Option(help="Task, e.g. denoise.")]
+Model = Annotated[str | None, typer.Option(help="Model, e.g. gru_mask.")]
+Corpus = Annotated[str | None, typer.Option(help="Speech corpus, e.g. prompts.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
+Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
+Objective = Annotated[
+    str | None, typer.Option(help="Score that tuning maximises: quality, or a metric such as pesq_wb.")
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="Learning rates to try: half decades down from 1e-2.")]
+Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirming run; tuning runs get 40 %.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
+Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
+Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False)
+
+
+def _load(
+    name: str | None,
+    loss: list[str] | None,
+    plugin: list[Path] | None,
+    trials: int | None = None,
+    updates: int | None = None,
+    **plain: Any,
+) -> Any:
+    """The study with the command's overrides."""
+    from harness import spec
+    from harness.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    overrides = {key: value for key, value in plain.items() if value is not None}
+    if loss:
+        overrides["losses"] = loss
+    if trials is not None:
+        overrides["rates"] = spec.default_rates(trials)
+    if updates is not None:
+        overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
+    return spec.load(name or "quick", overrides)
+
+
+@app.command()
+def study(
+    name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
+    weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
+    workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
+) -> None:  # fmt: skip
+    """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
+    loaded = _load(
+        name,
+        loss,
+        plugin,
+        trials,
+        updates,
+        task=task,
+        model=model,
+        corpus=corpus,
+        weighting=weighting,
+        objective=objective,
+        seeds=seeds,
+    )
+    from harness import bench
+    from harness import workers as pool
+
+    options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
+    context = pool.open_study(loaded, options, pool.cores(), _say)
+    failures = pool.run(context, options, console)
+    with console.status("measuring throughput") as status:
+        measured = [*loaded.losses, loaded.reference.loss]
+        bench.measure(
+            context,
+            measured,
+            False,
+            lambda text, done, of: status.update(f"measuring throughput: {text} ({done + 1} of {of})"),
+        )
+    _report(context.tracker, context.protocol_digest)
+    for failure in failures:
+        console.print(f"not done: {failure}", style="red", markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
+    weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
+    workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
+) -> None:  # fmt: skip
+    """Show what `study` would run, what it would reuse, and how long that takes. Starts no run."""
+    loaded = _load(
+        name,
+        loss,
+        plugin,
+        trials,
+        updates,
+        task=task,
+        model=model,
+        corpus=corpus,
+        weighting=weighting,
+        objective=objective,
+        seeds=seeds,
+    )
+    from harness import estimate
+    from harness import study as studies
+    from harness import workers as pool
+
+    options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
+    context = pool.open_study(loaded, options, pool.cores(), _say)
+    rows = studies.plan(context)
+    table = Table(
+        "loss",
+        "phase",
+        "runs",
+        "reused",
+        "to run",
+        "updates each",
+        title=f"{loaded.name}: protocol {context.protocol_digest}",
+    )
+    for row in rows:
+        left = row.trials - row.settled
+        table.add_row(
+            row.loss, row.phase, str(row.trials), str(row.settled), str(left), str(row.updates) if row.updates else ""
+        )
+    console.print(table)
+    _say(estimate.sentence(context, rows, pool.worker_count(options)))
+
+
+@app.command()
+def losses(as_json: Json = False, plugin: Plugin = None) -> None:
+    """List every loss, and the models, tasks and weightings it can be used with."""
+    from harness import catalogue
+    from harness.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    if as_json:
+        print(json.dumps(catalogue.as_data(), indent=1))
+        return
+    table = Table("loss", "family", "fields", "settings", "minimum", "targets", "tasks", "reference")
+    for row in catalogue.as_data()["losses"]:
+        settings = ", ".join(f"{key}={value['default']} ({value['valid']})" for key, value in row["settings"].items())
+        name = " = ".join([row["name"], *row["aliases"]])
+        minimum = "" if row["minimum"] is None else f"{row['minimum']:g} {row['unit']}".strip()
+        fields = " ".join([*row["fields"], *(f"[{name}]" for name in row["optional_fields"])])
+        table.add_row(
+            name,
+            row["family"],
+            fields,
+            settings,
+            minimum,
+            " ".join(row["targets"]),
+            " ".join(row["tasks"]),
+            row["reference"],
+        )
+    console.print(table)
+    for what, names in catalogue.others().items():
+        _say(f"{what}: {', '.join(names)}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the corpora with their licences."""
+    from harness.data import corpora
+
+    table = Table("corpus", "kind", "what", "hours", "synthetic", "licence")
+    for name in corpora.names():
+        card = corpora.card(name)
+        table.add_row(
+            name,
+            card.kind,
+            card.title,
+            "" if card.hours is None else f"{card.hours:.1f}",
+            "yes" if card.synthetic else "no",
+            card.licence,
+        )
+    console.print(table)
+
+
+def _recorded(names: list[str] | None) -> list[Any]:
+    from harness.data import corpora
+
+    return [card for name in names or corpora.names() if (card := corpora.card(name)).recorded]
+
+
+Corpora = Annotated[
+    list[str] | None, typer.Argument(help="Corpora; without any, all that are recordings.", show_default=False)
+]
+
+
+@data_app.command("fetch")
+def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
+    """Fetch and decode recordings that are not there yet."""
+    from rich.progress import Progress
+
+    from harness.data.bank import open_bank
+
+    for card in _recorded(names):
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            line = progress.add_task(f"{card.name}: decoding", total=None)
+            bank = open_bank(
+                card, data_dir, _say, lambda done, of, line=line: progress.update(line, completed=done, total=of)
+            )
+        seconds = bank.clips.samples.sum() / 16_000
+        _say(
+            f"{card.name}: {len(bank.clips)} clips, {seconds / 3600:.2f} h in {bank.folder}; {len(bank.left_out())} left out (harness data check)"
+        )
+
+
+@data_app.command("check")
+def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
+    """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
+    from harness import paths
+    from harness.data.bank import open_bank
+    from harness.data.fetch import faults
+
+    wrong = 0
+    for card in _recorded(names):
+        root = data_dir or paths.AUDIO / card.name
+        found = faults(card, root)
+        wrong += len(found)
+        for fault in found:
+            console.print(f"{card.name}: {fault}", style="red", markup=False)
+        if found:
+            continue
+        bank = open_bank(card, data_dir, _say)
+        counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
+        shares = ", ".join(
+            f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
+        )
+        _say(f"{card.name}: contents as the card says; {shares}")
+        for row in bank.left_out().itertuples():
+            _say(f"  left out: {row.clip}: {row.reason}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(tracking_uri: TrackingUri = None) -> None:
+    """Write reports/ from the MLflow store alone."""
+    from harness.tracking import Tracker
+
+    _report(Tracker(tracking_uri), None)
+
+
+def _report(tracker: Any, protocol: str | None) -> None:
+    """Write the report; print the table of one protocol, or of all."""
+    from harness import paths
+    from harness.report import page, ranking, runs
+
+    with console.status("writing the report"):
+        results = runs.read(tracker)
+        analysis = ranking.analyse(results)
+        index = page.write_report(results, paths.reports(), analysis)
+    rows = page.summary_table(results, analysis)
+    for name in dict.fromkeys(rows["protocol"]) if len(rows) else []:
+        if protocol is not None and name != protocol:
+            continue
+        part = rows[rows["protocol"] == name].drop(columns="protocol")
+        table = Table(title=f"protocol {name}")
+        for number, column in enumerate(part.columns):
+            table.add_column(str(column), justify="left" if number == 0 else "right")
+        for row in part.itertuples(index=False):
+            table.add_row(*(str(cell) for cell in row))
+        console.print(table)
+    _say(f"report: {index}")
+
+
+@app.command()
+def bench(
+    name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
+    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device."""
+    from rich.progress import Progress
+
+    from harness import bench as benches
+    from harness import catalogue
+    from harness import workers as pool
+    from harness.trial import device_name
+
+    loaded = _load(name, loss, plugin, model=model, corpus=corpus)
+    options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
+    context = pool.open_study(loaded, options, 1, lambda line: None if as_json else _say(line))
+    wanted = loss or catalogue.trainable(loaded.task)
+    with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
+        line = progress.add_task("measuring", total=len(wanted))
+        rows = benches.measure(
+            context,
+            wanted,
+            True,
+            lambda text, done, of: progress.update(line, description=text, completed=done, total=of),
+        )
+        ratios = benches.overhead(context, wanted[0])
+        share = benches.data_share(context, float(rows[0]["step_ms"]))
+    middle = sorted(ratios)[len(ratios) // 2]
+    where = device_name(context.device)
+    if as_json:
+        print(
+            json.dumps(
+                {"device": where, "losses": rows, "loop_ratio": middle, "loop_ratios": ratios, "data_share": share},
+                indent=1,
+            )
+        )
+        return
+    table = Table(
+        "loss",
+        "ms alone",
+        "x mse",
+        "step ms",
+        "updates/s",
+        "audio s/s",
+        "peak MiB",
+        title=f"{where}, {rows[0]['threads']} thread",
+    )
+    for row in rows:
+        numbers = (
+            row["loss_ms"],
+            row["ratio_to_mse"],
+            row["step_ms"],
+            row["updates_per_s"],
+            row["audio_s_per_s"],
+            row["peak_mib"],
+        )
+        table.add_row(str(row["loss"]), *(f"{float(number):.3g}" for number in numbers))
+    console.print(table)
+    _say(
+        f"training loop: {middle:.3f} x a bare loop with the same model, loss and batches (median of {len(ratios)}, {min(ratios):.3f}-{max(ratios):.3f})"
+    )
+    _say(f"making a batch: {100 * share:.1f} % of a training step")
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000, tracking_uri: TrackingUri = None) -> None:
+    """Browse the runs in MLflow's own UI, on 127.0.0.1."""
+    from harness.tracking import Tracker, serve
+
+    serve(Tracker(tracking_uri), port, _say)
+
+
+def main() -> None:
+    """Entry point: bad input is one line and exit code 2, an interruption 130."""
+    # Silenced before torch is imported: its profiler and its allocator print on every measurement.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Files of a user's own that register losses (`@loss`) and models (`@model`)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import UserError
+
+
+def load_plugins(files: Iterable[Path]) -> None:
+    """Import each file once, under a module name of its own. UserError names the file and the line of the user's mistake."""
+    for file in files:
+        if not file.is_file() or file.suffix != ".py":
+            raise UserError(f"plugin {str(file)!r}: no such Python file")
+        name = f"harness_plugin_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
+        if name in sys.modules:
+            continue
+        module_spec = importlib.util.spec_from_file_location(name, file)
+        assert module_spec is not None
+        assert module_spec.loader is not None
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[name] = module
+        try:
+            module_spec.loader.exec_module(module)
+        except UserError:
+            del sys.modules[name]
+            raise
+        except Exception as error:
+            del sys.modules[name]
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            line = trace.tb_lineno if trace is not None else 0
+            raise UserError(
+                f"plugin {str(file)!r}, line {line}: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error

@@ -1,0 +1,333 @@
+"""Tune and confirm every loss of a study: what is planned, who runs it, what was chosen. The only room that knows Optuna.
+
+Optuna hands out the work: one Optuna study for each protocol, loss and phase, whose trials are enqueued by whichever process
+sees that they are due and claimed by one process each. Enqueuing may race; two trials of the same parameters are told apart
+by number, and the lower one runs. The claim is the only lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from harness import losses, paths, spec, trial
+from harness.errors import UserError
+from harness.tracking import make_once
+from harness.trial import Context, Outcome, Planned
+
+EDGE_POINTS = 2  # rates that a best rate on the edge may add
+HEARTBEAT = 10  # seconds; a trial without one for six times as long is taken to be dead
+PARAMETERS = {"lr": (1e-9, 1e3), "seed": (0, 1e9)}  # what a plan can hold, in ranges that hold every value
+LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # a diverged trial is told as pruned
+
+
+def default_storage() -> str:
+    return f"sqlite:///{paths.runs() / 'optuna.db'}"
+
+
+def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
+    """The store that hands out trials. UserError where it cannot be opened."""
+    url = url or default_storage()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+    def connect(address: str) -> optuna.storages.RDBStorage:
+        wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}
+        return optuna.storages.RDBStorage(
+            address, engine_kwargs=wait, heartbeat_interval=HEARTBEAT, grace_period=6 * HEARTBEAT
+        )
+
+    try:
+        if url.startswith("sqlite:///"):
+            make_once(Path(url.removeprefix("sqlite:///")), lambda path: connect(f"sqlite:///{path}").remove_session())
+        return connect(url)
+    except Exception as error:  # SQLAlchemy, its drivers and the file system each raise their own
+        raise UserError(f"storage {url!r}: cannot be opened ({' '.join(str(error).split())[:160]})") from error
+
+
+@dataclass
+class Queue:
+    """The trials of one loss in one phase."""
+
+    loss: str
+    phase: str
+    optuna: optuna.Study
+    trials: list[FrozenTrial] = field(default_factory=list)
+
+    def refresh(self) -> None:
+        self.trials = self.optuna.get_trials(deepcopy=False)
+
+    def planned(self, trial_: FrozenTrial) -> Planned:
+        plan = trial_.user_attrs["planned"]
+        return Planned(self.loss, self.phase, plan.get("seed"), plan.get("lr"))
+
+    def enqueue(self, plans: list[dict[str, Any]], since: datetime) -> None:
+        """Enqueue what has no live trial; what raised an error since this study began is not tried again."""
+        for plan in plans:
+            same = [t for t in self.trials if t.user_attrs.get("planned") == plan]
+            broken = [
+                t for t in same if "error" in t.user_attrs and t.datetime_complete and t.datetime_complete >= since
+            ]
+            if not broken and not any(t.state in LIVE for t in same):
+                self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
+        self.refresh()
+
+    def of_plan(self, plan: dict[str, Any]) -> FrozenTrial | None:
+        """The trial that stands for a plan: the first live one."""
+        return next((t for t in self.trials if t.user_attrs.get("planned") == plan and t.state in LIVE), None)
+
+    def over(self, plans: list[dict[str, Any]], since: datetime) -> bool:
+        """Whether nothing of these plans waits or runs any more."""
+        self.enqueue(plans, since)
+        stand = [self.of_plan(plan) for plan in plans]
+        return all(t is None or t.state in OVER for t in stand)
+
+    def waiting(self) -> bool:
+        return any(t.state == TrialState.WAITING for t in self.trials)
+
+    def running(self) -> bool:
+        return any(t.state == TrialState.RUNNING for t in self.trials)
+
+
+def best_rate(scores: dict[float, float | None]) -> float:
+    """The rate with the best score; ties and an all-diverged grid go to the smallest."""
+    finished = {rate: score for rate, score in scores.items() if score is not None}
+    return min(finished, key=lambda rate: (-finished[rate], rate)) if finished else min(scores)
+
+
+def next_edge(scores: dict[float, float | None], grid: tuple[float, ...]) -> float | None:
+    """The rate that a best rate on the edge adds: the next half decade out, at most `EDGE_POINTS` beyond the grid."""
+    best = best_rate(scores)
+    if len(scores) - len(grid) >= EDGE_POINTS or all(score is None for score in scores.values()):
+        return None
+    if best not in (min(scores), max(scores)):
+        return None
+    out = 1 if best == max(scores) else -1
+    return float(f"{10 ** ((round(2 * math.log10(best)) + out) / 2):.4g}")
+
+
+@dataclass
+class Job:
+    """One loss of the study: tune, decide, confirm. shipped: the rate of a reference that is not tuned."""
+
+    context: Context
+    loss: str
+    store: optuna.storages.RDBStorage
+    since: datetime
+    shipped: float | None = None
+    tuning: Queue = field(init=False)
+    confirm: Queue = field(init=False)
+    decided: float | None = None
+
+    def __post_init__(self) -> None:
+        self.tuning, self.confirm = (self._queue(phase) for phase in ("tune", "confirm"))
+
+    def _queue(self, phase: str) -> Queue:
+        key = spec.digest(self.context.key(self.loss))
+        name = f"{self.context.protocol_digest}/{key}/{phase}"
+        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked: every trial is planned
+        made = optuna.create_study(
+            storage=self.store, study_name=name, direction="maximize", sampler=sampler, load_if_exists=True
+        )
+        queue = Queue(self.loss, phase, made)
+        queue.refresh()
+        return queue
+
+    def rates(self) -> list[float]:
+        """The grid, and the rates beyond its ends that were added or tried before."""
+        grid = self.context.study.rates
+        tried = {t.user_attrs["planned"]["lr"] for t in self.tuning.trials if "planned" in t.user_attrs}
+        return sorted({*grid, *(rate for rate in tried if not grid[0] <= rate <= grid[-1])})
+
+    def scores(self) -> dict[float, float | None]:
+        """Selection score of every rate, None where it diverged or failed."""
+        stand = {rate: self.tuning.of_plan(_tuning_plan(rate)) for rate in self.rates()}
+        return {
+            rate: t.value if t is not None and t.state == TrialState.COMPLETE else None for rate, t in stand.items()
+        }
+
+    def advance(self) -> Queue:
+        """Plan what is due; the queue that holds the work."""
+        if self.decided is None and self.shipped is not None:
+            self._decide(self.shipped, "shipped", {})
+        if self.decided is None:
+            self.tuning.refresh()
+            if not self.tuning.over([_tuning_plan(rate) for rate in self.rates()], self.since):
+                return self.tuning
+            scores = self.scores()
+            edge = next_edge(scores, self.context.study.rates)
+            if edge is not None:
+                self.tuning.enqueue([_tuning_plan(edge)], self.since)
+                return self.tuning
+            self._decide(best_rate(scores), "tuned", scores)
+        self.confirm.refresh()
+        self.confirm.enqueue([{"lr": self.decided, "seed": seed} for seed in self.context.study.seed_list], self.since)
+        return self.confirm
+
+    def _decide(self, rate: float, how: str, scores: dict[float, float | None]) -> None:
+        """Keep the decision where reports find it. A tuned rate replaces a shipped one, never the other way round."""
+        parent = self.context.parent(self.loss)
+        selected = {"lr": rate, "tuning": how, "scores": {f"{r:.4g}": s for r, s in scores.items()}}
+        self.decided = rate
+        self.context.tracker.tag(parent, selected=json.dumps(selected), study=self.context.study.name)
+
+
+def _tuning_plan(rate: float) -> dict[str, Any]:
+    return {"lr": rate, "seed": trial.TUNING_SEED}
+
+
+def jobs(context: Context, store: optuna.storages.RDBStorage, since: datetime) -> list[Job]:
+    """A job for each loss, and one for the reference at its shipped rate unless it is, or has been, tuned."""
+    expressions = {losses.parse(text).expression: text for text in context.study.losses}
+    made = [Job(context, expression, store, since) for expression in expressions]
+    reference = losses.parse(context.study.reference.loss).expression
+    if reference not in expressions:
+        selected = selection(context, reference)
+        rate = selected["lr"] if selected and selected["tuning"] == "tuned" else context.study.reference.lr
+        job = Job(context, reference, store, since, shipped=rate)
+        if selected and selected["tuning"] == "tuned":
+            job.decided = rate
+        made.append(job)
+    return made
+
+
+def selection(context: Context, loss: str) -> dict[str, Any] | None:
+    """What was decided for a loss under this protocol: rate, "tuned" or "shipped", and the scores behind it."""
+    identity = spec.digest({"protocol": context.protocol_digest, "parent": context.key(loss)})
+    runs = context.tracker.search(f"tags.identity = '{identity}'")
+    return json.loads(runs[0].data.tags["selected"]) if runs and "selected" in runs[0].data.tags else None
+
+
+def controls(context: Context, store: optuna.storages.RDBStorage) -> list[Queue]:
+    """A queue for each control of the task."""
+    made = []
+    for name in context.task.controls:
+        study_name = f"{context.protocol_digest}/{name}/control"
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        handle = optuna.create_study(
+            storage=store, study_name=study_name, direction="maximize", sampler=sampler, load_if_exists=True
+        )
+        made.append(Queue(name, "control", handle))
+    return made
+
+
+@dataclass
+class Event:
+    """Something to show: a trial's progress (`done` of `of` updates), or a finished one (`outcome`)."""
+
+    worker: int
+    title: str
+    done: int = 0
+    of: int = 0
+    outcome: Outcome | None = None
+    seconds: float = 0.0
+
+
+def work(
+    context: Context, store: optuna.storages.RDBStorage, show: Callable[[Event], None], since: datetime, worker: int = 0
+) -> None:
+    """Claim and run trials until nothing of the study waits or runs, in this process or any other."""
+    fixed = controls(context, store)
+    losses_ = jobs(context, store, since)
+    while True:
+        queues = list(fixed)
+        for queue in fixed:
+            queue.refresh()
+            queue.enqueue([{}], since)
+        for job in losses_:
+            queues.append(job.advance())
+        ready = next((queue for queue in queues if queue.waiting()), None)
+        if ready is not None:
+            _claim(context, ready, show, worker)
+        elif any(queue.running() for queue in queues):
+            for queue in queues:
+                optuna.storages.fail_stale_trials(queue.optuna)  # its process is dead: it will be enqueued again
+            time.sleep(0.5)
+        else:
+            return
+
+
+def _claim(context: Context, queue: Queue, show: Callable[[Event], None], worker: int) -> None:
+    """Run one waiting trial; where another process was quicker, nothing."""
+
+    def objective(claimed: optuna.Trial) -> float:
+        plan = claimed.user_attrs.get("planned")
+        queue.refresh()
+        first = queue.of_plan(plan) if plan is not None else None
+        if first is None or first.number != claimed.number:
+            raise _Surplus
+        for name in plan:  # what was enqueued, written down as the trial's parameters
+            claimed.suggest_float(name, *PARAMETERS[name])
+        planned = queue.planned(first)
+        start = time.monotonic()
+        try:
+            outcome = trial.run(context, planned, lambda title, done, of: show(Event(worker, title, done, of)))
+        except Exception as error:
+            claimed.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            show(
+                Event(worker, planned.title, outcome=Outcome("failed", None, reason), seconds=time.monotonic() - start)
+            )
+            raise _Failed from error
+        show(Event(worker, planned.title, outcome=outcome, seconds=time.monotonic() - start))
+        if outcome.state == "diverged":
+            raise optuna.TrialPruned(outcome.reason)
+        return outcome.value if outcome.value is not None else 0.0  # a control has no score
+
+    queue.optuna.optimize(objective, n_trials=1, catch=(_Surplus, _Failed))
+
+
+class _Surplus(Exception):
+    """A trial beyond the plan: asked for when the last waiting one had just been claimed, or enqueued twice."""
+
+
+class _Failed(Exception):
+    """The trial raised; it has been shown and logged."""
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of `harness plan`: trials of a loss and phase, how many of them are settled already."""
+
+    loss: str
+    phase: str
+    trials: int
+    settled: int
+    updates: int
+
+
+def plan(context: Context) -> list[PlanRow]:
+    """What `work` would run and what it would reuse. Starts nothing. Rates that an edge may add are not foreseen."""
+    rows = []
+    for name in context.task.controls:
+        done = trial.settled(context, Planned(name, "control")) is not None
+        rows.append(PlanRow(name, "control", 1, int(done), 0))
+    study = context.study
+    reference = losses.parse(study.reference.loss).expression
+    expressions = list(dict.fromkeys(losses.parse(text).expression for text in study.losses))
+    for loss in [*expressions, *([] if reference in expressions else [reference])]:
+        selected = selection(context, loss)
+        rate = selected["lr"] if selected else study.reference.lr if loss not in expressions else None
+        if loss in expressions:
+            tried = sorted({*study.rates, *(float(r) for r in (selected or {}).get("scores", {}))})
+            done = sum(trial.settled(context, Planned(loss, "tune", trial.TUNING_SEED, lr)) is not None for lr in tried)
+            rows.append(PlanRow(loss, "tune", len(tried), done, study.updates.tune))
+        done = sum(
+            rate is not None and trial.settled(context, Planned(loss, "confirm", s, rate)) is not None
+            for s in study.seed_list
+        )
+        rows.append(PlanRow(loss, "confirm", study.seeds, done, study.updates.confirm))
+    return rows

@@ -1,0 +1,173 @@
+"""What a loss costs: alone (forward and backward), and in a training step. Measure on an idle device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+
+from harness import losses, models, train
+from harness.tasks.fields import complete
+
+ITEMS, SECONDS, RATE = 8, 3.0, 16_000  # a loss alone: 8 items of 3 s at 16 kHz
+MIN_RUN_SECONDS = 0.4
+STEPS = 12
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One row of `throughput.csv`, before the ratio to mse. Times in ms, medians; spread: interquartile range."""
+
+    loss: str
+    device: str
+    threads: int
+    dtype: str
+    loss_ms: float
+    loss_ms_iqr: float
+    step_ms: float
+    updates_per_s: float
+    audio_s_per_s: float
+    peak_mib: float
+
+    def row(self) -> dict[str, str | int | float]:
+        return asdict(self)
+
+
+def timed(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Median and interquartile range in ms of one call, after a warm-up; the timer synchronises a GPU around its blocks."""
+    from torch.utils.benchmark import Timer
+
+    function()
+    timer = Timer("f()", globals={"f": function}, num_threads=torch.get_num_threads())
+    measured = timer.blocked_autorange(min_run_time=MIN_RUN_SECONDS)
+    return measured.median * 1e3, measured.iqr * 1e3
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> float:
+    """Most memory that one call holds above what was held before it, in MiB."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    held = peak = 0
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 2**20
+
+
+def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float, float, float]:
+    """Median ms, interquartile range and peak MiB of forward and backward on 8 x 3 s of noise."""
+    generator = torch.Generator().manual_seed(0)
+    clean = (0.1 * torch.randn(ITEMS, round(SECONDS * RATE), generator=generator)).to(device)
+    noisy = clean + (0.05 * torch.randn(clean.shape, generator=generator)).to(device)
+    estimate = (0.8 * noisy).requires_grad_()
+    weight = torch.ones(512, 512, device=device, requires_grad=True)
+    given = {"noisy": noisy, "clean": clean, "estimate": estimate, "parameters": [weight]}
+    needed = (*objective.combination.fields, *objective.combination.optional_fields)
+
+    def call() -> None:
+        estimate.grad = None
+        objective(complete(given, needed))[0].backward()
+
+    median, spread = timed(call, device)
+    return median, spread, peak_memory(call, device)
+
+
+def training_step(
+    model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device, steps: int = STEPS
+) -> float:
+    """Median ms of one update in the harness's own loop on ready batches, after as many again to warm up."""
+    torch.manual_seed(0)
+    model = models.build(model_name).to(device)
+    objective = losses.Objective(losses.parse(expression)).to(device)
+    recipe = train.Recipe(2 * steps, 1e-3, 0.01, 0.05, 10.0)
+    stamps: list[float] = []
+
+    def batch(step: int) -> dict[str, torch.Tensor]:
+        _synchronise(device)
+        stamps.append(time.perf_counter())
+        return batches[step % len(batches)]
+
+    train.fit(model, objective, batch, recipe, device, inputs=models.get(model_name).fields)
+    return 1e3 * statistics.median(b - a for a, b in zip(stamps[steps:], stamps[steps + 1 :], strict=False))
+
+
+def overhead(
+    model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device, rounds: int = 7
+) -> list[float]:
+    """What the harness's loop costs beside a bare one: ratios of time for the same model, loss and batches, taken in turn."""
+    ratios = []
+    for _ in range(rounds):
+        bare = _bare_loop(model_name, expression, batches, device)
+        torch.manual_seed(0)
+        model = models.build(model_name).to(device)
+        objective = losses.Objective(losses.parse(expression)).to(device)
+        recipe = train.Recipe(2 * STEPS, 1e-3, 0.01, 0.05, 10.0)
+        start = time.perf_counter()
+        train.fit(
+            model,
+            objective,
+            lambda step: batches[step % len(batches)],
+            recipe,
+            device,
+            inputs=models.get(model_name).fields,
+        )
+        _synchronise(device)
+        ratios.append((time.perf_counter() - start) / bare)
+    return ratios
+
+
+def _bare_loop(model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device) -> float:
+    """Seconds of the plainest loop: forward, loss, backward, update."""
+    torch.manual_seed(0)
+    model = models.build(model_name).to(device)
+    loss = getattr(losses, losses.parse(expression).terms[0].name)
+    inputs: tuple[str, ...] = models.get(model_name).fields
+    optimiser: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-12)
+    start = time.perf_counter()
+    for step in range(2 * STEPS):
+        fields = batches[step % len(batches)]
+        estimate = model(*(fields[name] for name in inputs))["estimate"]
+        value = loss(estimate, fields["clean"]).mean()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+    _synchronise(device)
+    return time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(
+    expression: str, model_name: str, batches: list[dict[str, torch.Tensor]], device: torch.device, name: str
+) -> Cost:
+    """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's."""
+    objective = losses.Objective(losses.parse(expression)).to(device)
+    median, spread, peak = loss_alone(objective, device)
+    step = training_step(model_name, expression, batches, device)
+    items, samples = batches[0]["noisy"].shape
+    return Cost(
+        loss=losses.parse(expression).expression,
+        device=name,
+        threads=torch.get_num_threads(),
+        dtype="float32",
+        loss_ms=median,
+        loss_ms_iqr=spread,
+        step_ms=step,
+        updates_per_s=1e3 / step,
+        audio_s_per_s=1e3 / step * items * samples / RATE,
+        peak_mib=peak,
+    )

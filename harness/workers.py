@@ -1,0 +1,188 @@
+"""Processes that share a study's trials, and the one live view of them all."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness import spec, study, trial
+from harness.study import Event
+
+
+@dataclass(frozen=True)
+class Options:
+    """How and where a study is run: nothing here changes a result."""
+
+    device: str = "auto"
+    workers: int = 0  # 0: as many as suit the device
+    data_dir: Path | None = None
+    storage: str | None = None
+    tracking_uri: str | None = None
+    plugins: tuple[Path, ...] = ()
+
+
+def worker_count(options: Options) -> int:
+    """Processes to run: one a GPU; on a CPU one a core, because a small recurrent net gains nothing from a second thread."""
+    import torch
+
+    if options.workers:
+        return options.workers
+    device = trial.pick_device(options.device)
+    return (
+        torch.cuda.device_count()
+        if device.type == "cuda" and device.index is None
+        else 1
+        if device.type == "cuda"
+        else min(cores(), 8)
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_study(
+    loaded: spec.Study, options: Options, threads: int, say: Callable[[str], None], rank: int = 0
+) -> trial.Context:
+    """Everything that trials need, in this process, with so many threads."""
+    import torch
+
+    from harness.metrics import Scorer
+    from harness.tracking import Tracker
+
+    torch.set_num_threads(threads)
+    device = trial.pick_device(options.device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", rank % torch.cuda.device_count())
+    return trial.open_context(loaded, device, Tracker(options.tracking_uri), Scorer(threads), options.data_dir, say)
+
+
+def run(context: trial.Context, options: Options, console: Console) -> list[str]:
+    """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
+    plan = study.plan(context)
+    todo = sum(row.trials - row.settled for row in plan)
+    workers = min(worker_count(options), max(todo, 1))
+    started = datetime.now()
+    with _View(console, sum(row.trials for row in plan), sum(row.settled for row in plan)) as view:
+        if workers == 1:
+            with _interruptible():
+                study.work(context, study.open_storage(options.storage), view.show, started)
+        else:
+            study.open_storage(options.storage)  # made before the workers race for it
+            _run_processes(context.study, options, workers, view, started)
+    return view.failures
+
+
+def _run_processes(loaded: spec.Study, options: Options, workers: int, view: _View, started: datetime) -> None:
+    spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
+    events: Any = spawn.Queue()
+    threads = max(1, cores() // workers)
+    processes = [
+        spawn.Process(
+            target=_worker, args=(loaded.model_dump(mode="json"), options, rank, threads, started, events), daemon=False
+        )
+        for rank in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        while any(process.is_alive() for process in processes):
+            _drain(events, view)
+        _drain(events, view)
+    except KeyboardInterrupt:
+        view.console.print("stopping: running trials are put back")
+        for process in processes:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)
+        for process in processes:
+            process.join()
+        raise
+    dead = [process for process in processes if process.exitcode]
+    if dead:
+        view.failures.append(
+            f"{len(dead)} of {workers} workers stopped early (exit code {dead[0].exitcode}); run the same command again to go on"
+        )
+
+
+def _drain(events: Any, view: _View) -> None:
+    try:
+        while True:
+            view.show(events.get(timeout=0.2))
+    except queue.Empty:
+        return
+
+
+def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, events: Any) -> None:
+    """Body of one worker process."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    from harness.plugins import load_plugins
+
+    load_plugins(options.plugins)
+    try:
+        with _interruptible():
+            context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank)
+            study.work(context, study.open_storage(options.storage), events.put, started, rank)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _interruptible:
+    """SIGTERM is an interruption like Ctrl-C: trials put themselves back before the process ends."""
+
+    def __enter__(self) -> None:
+        def stop(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        self.before = signal.signal(signal.SIGTERM, stop)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+
+class _View:
+    """Live progress of all workers; without a terminal, a line for each finished trial."""
+
+    def __init__(self, console: Console, total: int, settled: int) -> None:
+        self.console = console
+        self.failures: list[str] = []
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._all = self._progress.add_task("trials", total=total, completed=settled)
+        self._workers: dict[int, Any] = {}
+
+    def __enter__(self) -> _View:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        if event.worker not in self._workers:
+            self._workers[event.worker] = self._progress.add_task("", total=None)
+        line = self._workers[event.worker]
+        if event.outcome is None:
+            self._progress.update(line, description=event.title, completed=event.done, total=event.of)
+            return
+        if event.outcome.reused:
+            return
+        self._progress.advance(self._all)
+        value = "" if event.outcome.value is None else f", score {event.outcome.value:.3f}"
+        reason = f": {event.outcome.reason}" if event.outcome.reason else ""
+        text = f"{event.title}: {event.outcome.state}{value} ({event.seconds:.0f} s){reason}"
+        self.console.print(text, style="red" if event.outcome.state == "failed" else "", markup=False, highlight=False)
+        if event.outcome.state == "failed":
+            self.failures.append(text)

@@ -1,0 +1,204 @@
+import csv
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from harness.report import page, tables, words
+from harness.report.ranking import PAIRS, RANKING, analyse
+from harness.report.runs import Results
+
+EMPTY = pd.DataFrame()
+SCRIPT = "<script>alert(1)</script>"
+
+
+class Tags(HTMLParser):
+    """All tags and their attributes, and the text outside of style and pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def write(results, folder):
+    return Tags(page.write_report(results, folder).read_text(encoding="utf-8"))
+
+
+def header(path):
+    return next(csv.reader(path.open()))
+
+
+@pytest.fixture(scope="module")
+def full(make_results, tmp_path_factory):
+    """One page with everything on it, and the folder it lies in."""
+    folder = tmp_path_factory.mktemp("report")
+    gains = {"mse": 1.0, "si_sdr": 2.0, "twin": 2.0, "old": 1.0, SCRIPT: 0.5}
+    results = make_results(
+        gains, seeds=3, items=12, stale=("old",), diverged=(("twin", 1),), targets={"si_sdr": ("si_sdr",)},
+        audio=tmp_path_factory.mktemp("audio"), noise=0.05,
+    )  # fmt: skip
+    results.scores["speaker"] = results.scores["speaker"].replace("anna", SCRIPT)
+    results.runs.loc[results.runs["loss"] == "twin", "reason"] = "loss not finite"
+    results.notes.append(SCRIPT)
+    return write(results, folder), folder
+
+
+def test_names_from_outside_never_become_tags(full):
+    tags = [tag for tag, _ in full[0].tags]
+    assert "script" not in tags
+    assert SCRIPT in full[0].text
+
+
+def test_the_page_needs_nothing_but_itself(full):
+    for tag, attrs in full[0].tags:
+        assert tag not in ("link", "iframe", "script")
+        for key in ("src", "href", "xlink:href"):
+            assert (attrs.get(key) or "#").startswith(("data:", "#"))
+
+
+def test_the_answer_comes_first_and_in_numbers(full):
+    text = full[0].text
+    assert re.search(r"Best for PESQ-WB si_sdr 2\.\d\d \( ?\+0\.\d\d over unprocessed", text)
+    assert text.index("Best for PESQ-WB") < text.index("Ranking, matched")
+
+
+def test_the_page_says_what_is_missing_and_what_was_not_retuned(full):
+    text = full[0].text
+    for phrase in (
+        "preliminary",
+        "3 seeds; a full study has 5",
+        "twin: 1 of 3 seeds diverged (loss not finite)",
+        "Stale, shown but not ranked",
+        "reference, not retuned",
+        "GPU: not measured.",
+        "The test list has been read by 1 study so far.",
+        "P.862.2",
+        "Example Corpus, CC BY 4.0",
+    ):
+        assert phrase in text
+
+
+def test_every_loss_can_be_heard_beside_noisy_and_clean(full):
+    players = [attrs for tag, attrs in full[0].tags if tag == "audio"]
+    labels = [attrs["aria-label"] for attrs in players]
+    assert labels[:3] == ["noisy", "clean", "si_sdr"]
+    assert len(players) == 3 * (2 + 5)
+    assert all(attrs["src"].startswith("data:audio/flac;base64,") for attrs in players)
+
+
+def test_csv_files_have_the_columns_of_the_protocol(full):
+    folder = full[1]
+    assert header(folder / "ranking.csv") == RANKING
+    assert header(folder / "pairs.csv") == PAIRS
+    assert header(folder / "throughput.csv") == tables.THROUGHPUT
+    assert not list(folder.glob(".*"))
+
+
+def test_zero_runs_say_so_and_name_the_command(tmp_path):
+    text = write(Results(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, []), tmp_path).text
+    assert "Nothing has been run yet" in text
+    assert "make study LOSS=si_sdr" in text
+    assert header(tmp_path / "ranking.csv") == RANKING
+
+
+def test_one_loss_with_one_seed_and_nothing_else_makes_a_page(make_results, tmp_path):
+    results = make_results({"b": 1.0}, seeds=1, items=6)
+    results.runs = results.runs[results.runs["role"] == "loss"]
+    results.curves = results.tuning = results.throughput = results.audio = EMPTY
+    text = write(results, tmp_path).text
+    assert "The only loss of this table." in text
+    assert "The reference loss has not been run under this protocol." in text
+    assert "one seed gives no interval" in text
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_runs_that_all_diverged_make_a_page(make_results, tmp_path):
+    results = make_results({"b": 1.0}, seeds=2, items=6, diverged=(("b", 0), ("b", 1)))
+    results.runs = results.runs[results.runs["role"] == "loss"]
+    text = write(results, tmp_path).text
+    assert "No trained loss has test scores yet." in text
+    assert "b: 2 of 2 seeds diverged" in text
+
+
+def test_a_recording_that_is_gone_is_said_to_be_gone(make_results, tmp_path):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    results = make_results({"mse": 1.0}, seeds=1, items=6, audio=audio)
+    for path in results.audio.loc[results.audio["kind"] == "estimate", "path"]:
+        (audio / path).unlink()
+    assert "the recording is gone" in write(results, tmp_path).text
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+    target = page._write(tmp_path / "index.html", "old")
+    monkeypatch.setattr(page.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        page._write(target, "new")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_a_gpu_row_ends_the_remark_that_none_was_measured(make_results, tmp_path):
+    results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
+    results.throughput = pd.concat([results.throughput, results.throughput.assign(device="cuda (H100)")])
+    text = write(results, tmp_path).text
+    assert "GPU: not measured" not in text
+    assert "cuda (H100), 2 threads, float32" in text
+
+
+def test_summary_table_has_a_row_a_loss_and_control_best_first(make_results):
+    analysis = analyse(make_results({"mse": 1.0, "si_sdr": 2.0}, items=12, noise=0.05))
+    table = page.summary_table(analysis)
+    assert table.columns.tolist() == ["loss", "PESQ-WB", "ESTOI", "SI-SDR", "DNSMOS OVRL", "overall"]
+    assert table["loss"].tolist()[:2] == ["si_sdr", "mse"]
+    assert re.fullmatch(r"\d\.\d\d \+0\.\d\d a", table["PESQ-WB"][0])
+    assert table["overall"].tolist() == ["1", "2", "", "", ""]
+
+
+def test_conditions_are_means_of_paired_gains(make_results):
+    from harness.report.blocks import blocks
+
+    results = make_results({"mse": 1.0}, seeds=2, items=12)
+    block = next(iter(blocks(results)))
+    by = {t["title"]: t for t in tables.condition_tables(results, block, ["mse"])}
+    assert by["input SNR"]["columns"] == ["0 dB", "5 dB", "10 dB"]
+    assert by["speaker"]["columns"] == ["anna", "bert", "carl", "dora"]
+    gain = pd.Series(block.difference("mse", "unprocessed").mean(0), block.losses["mse"].columns)
+    assert by["speaker"]["rows"][0][1][0] == words.number("pesq_wb", gain.iloc[::4].mean(), signed=True)
+
+
+def test_numbers_and_lists_read_as_people_write_them():
+    assert words.number("pesq_wb", -0.416, signed=True) == "−0.42"
+    assert words.number("estoi", 0.8734) == "0.873"
+    assert words.number("si_sdr", float("nan")) == "–"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert words.listed([str(i) for i in range(10)], most=3) == "0, 1 and 8 more"
+
+
+def test_tuning_cautions_name_edges_and_choices_of_other_metrics(make_results):
+    results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
+    results.tuning.loc[results.tuning["loss"] == "b", "pesq_wb"] = range(5)
+    results.tuning.loc[(results.tuning["loss"] == "mse") & results.tuning["chosen"], "edge"] = True
+    said = " ".join(words.cautions(results, analyse(results), "p1"))
+    assert "lies on the edge of what was tried for mse." in said
+    assert "Chosen by PESQ-WB alone, the learning rate would differ for b." in said
+
+
+def test_mixed_commits_and_devices_are_said(make_results):
+    results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
+    results.runs.loc[results.runs["loss"] == "b", ["commit", "device"]] = ["fff", "cuda"]
+    said = " ".join(words.cautions(results, analyse(results), "p1"))
+    assert "come from 2 commits: abc1234 and fff." in said
+    assert "come from 2 devices: cpu (16 cores) and cuda." in said
