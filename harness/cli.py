@@ -289,15 +289,14 @@ def _report(tracker: Any, protocol: str | None) -> None:
         results = runs.read(tracker)
         analysis = ranking.analyse(results)
         index = page.write_report(results, paths.reports(), analysis)
-    rows = page.summary_table(results, analysis)
-    for name in dict.fromkeys(rows["protocol"]) if len(rows) else []:
-        if protocol is not None and name != protocol:
-            continue
-        part = rows[rows["protocol"] == name].drop(columns="protocol")
-        table = Table(title=f"protocol {name}")
-        for number, column in enumerate(part.columns):
+    for name in [protocol] if protocol else dict.fromkeys(analysis.ranking["protocol"]):
+        rows = page.summary_table(analysis, name)
+        table = Table(
+            title=f"protocol {name}: matched test, mean, gain over unprocessed, and letters shared by tied losses"
+        )
+        for number, column in enumerate(rows.columns):
             table.add_column(str(column), justify="left" if number == 0 else "right")
-        for row in part.itertuples(index=False):
+        for row in rows.itertuples(index=False):
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
     _say(f"report: {index}")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.runs import Results
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 UNPROCESSED = "unprocessed"
 

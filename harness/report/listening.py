@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import soundfile
 
 from harness.report import plots
 from harness.report.blocks import named
-from harness.report.runs import Results
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 
 def listening(results: Results, protocol: str, order: list[str]) -> list[dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 import pandas as pd
@@ -16,8 +17,10 @@ from harness.report.blocks import blocks, each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis, analyse
-from harness.report.runs import Results
 from harness.report.tables import summary_table
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 __all__ = ["summary_table", "write_report"]
 

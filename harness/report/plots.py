@@ -116,6 +116,7 @@ def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.85 * columns + 0.5, 1.35 * lines + 0.5))
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        tuning = tuning.assign(score=tuning["score"].astype(float))  # None where no trial finished
         known = tuning["score"].dropna()
         floor = known.min() - 0.08 * (np.ptp(known) or 1.0) if len(known) else 0.0
         for ax, loss in zip(axes, order, strict=False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ from harness.report.blocks import UNPROCESSED, Block, blocks, named
 from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
-from harness.report.runs import Results
 from harness.report.ties import letters, mid_ranks, ranks
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 RANKING = [
     "task",
@@ -99,6 +102,7 @@ def analyse(results: Results) -> Analysis:
     overall, referees = overall_rows(ranking)
     table = pd.DataFrame(ranking + overall, columns=RANKING)
     table["rank"] = table["rank"].astype("Int64")
+    table["params"] = pd.to_numeric(table["params"]).astype("Int64")  # NA where a control has none
     return Analysis(
         table,
         pd.DataFrame(pairs, columns=PAIRS),

@@ -23,7 +23,7 @@ def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[s
     means = pd.DataFrame({name: losses[name].mean(axis=1) for name in order}).dropna()  # seeds x losses
     one, other = np.nonzero(np.triu(beats | beats.T))
     seeds = len(means)
-    if seeds < 2 or len(one) == 0:
+    if seeds < 4 or len(one) == 0:
         return float("nan")
     values = means.to_numpy()
     return float(

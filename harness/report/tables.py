@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -10,8 +10,10 @@ from harness.metrics import METRICS
 from harness.report.blocks import UNPROCESSED, Block, each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
-from harness.report.runs import Results
 from harness.report.words import HEADLINE, number, span
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 THROUGHPUT = [
     "loss",
@@ -65,7 +67,8 @@ def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tup
     for loss in ordered(analysis, protocol, test_set):
         own = rows[rows["loss"] == loss].set_index("metric")
         first = own.iloc[0]
-        entry: dict = first[["loss", "state", "seeds", "params", "device"]].to_dict()
+        entry: dict = first[["loss", "state", "seeds", "device"]].to_dict()
+        entry["params"] = "–" if pd.isna(first["params"]) or first["params"] == 0 else f"{first['params']:,}"
         entry["kind"] = first["state"] if first["state"] in ("stale", "control") else "loss"
         judged = OVERALL in own.index
         entry["place"] = str(own.loc[OVERALL, "rank"]) if judged else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +12,9 @@ from harness.report.blocks import each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH
-from harness.report.runs import Results
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
 
 HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
 FULL_SEEDS = 5

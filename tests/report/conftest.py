@@ -53,7 +53,7 @@ def synthetic(
                 RUN
                 | {"run_id": run_id, "protocol": protocol, "loss": name, "role": role, "seed": seed, "state": state}
                 | {"tuning": "" if control else "shipped" if role == "reference" else "tuned", "lr": 1e-3}
-                | {"params": 0 if control else 41_000, "targets": targets.get(name, ()), "stale": name in stale}
+                | {"params": np.nan if control else 41_000.0, "targets": targets.get(name, ()), "stale": name in stale}
             )
             if state == "diverged":
                 continue

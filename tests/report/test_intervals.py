@@ -68,6 +68,14 @@ def test_items_of_one_cluster_count_once():
     assert doubled == pytest.approx(two_way(x, np.arange(10)))
 
 
+def test_clusters_of_unequal_size_enter_linearised():
+    # Cluster means 0 (one item) and 4 (three items): mean 3, y = 3 + (1/2)(0 - 3) = 1.5 and 3 + (3/2)(4 - 3) = 4.5.
+    x = np.array([0.0, 4.0, 4.0, 4.0])
+    estimate = two_way(np.stack([x, x]), list("pqqq"))
+    assert estimate.mean == 3
+    assert estimate.se == pytest.approx(np.std([1.5, 4.5], ddof=1) / np.sqrt(2))
+
+
 def test_error_is_never_below_that_of_one_factor_even_where_a_component_would_be_negative():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((500, 3, 20))  # no seed effect: MS_seed is often below MS_interaction

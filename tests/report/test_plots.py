@@ -69,7 +69,7 @@ def test_learning_rates_show_every_loss_even_where_all_trials_diverged():
     tuning["score"] = [0.1, np.nan, np.nan]
     shown = texts(plots.learning_rates(tuning, ["a", "b"]))
     assert {"a", "b", "1e-3"} <= set(shown)
-    assert plots.learning_rates(tuning.assign(score=np.nan), ["a", "b"])
+    assert plots.learning_rates(tuning.assign(score=None), ["a", "b"])
 
 
 def test_pareto_keeps_what_nothing_beats_on_both_counts():

@@ -1,0 +1,63 @@
+# Thin calls of the command line. Values reach it through the environment, so that brackets and spaces survive the shell.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI
+export $(OPTIONS)
+
+# --loss "$$LOSS" for each variable that is set.
+option = $(if $($(1)),--$(2) "$$$(1)")
+DATA_OPTIONS = $(call option,DATA_DIR,data-dir)
+BENCH_OPTIONS = $(call option,LOSS,loss) $(call option,MODEL,model) $(call option,CORPUS,corpus) $(DATA_OPTIONS) \
+	$(call option,DEVICE,device) $(call option,PLUGIN,plugin) $(call option,TRACKING_URI,tracking-uri)
+STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTING,weighting) \
+	$(call option,OBJECTIVE,objective) $(call option,TRIALS,trials) $(call option,UPDATES,updates) \
+	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study plan compare data report bench ui test test-all lint clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "options: $(OPTIONS) STUDY, as in: make study LOSS='si_sdr(max_db=20)' SEEDS=5"
+
+setup: $(BIN)/.installed ## install into .venv (VENV=... moves it)
+
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+study: setup ## tune, confirm and rank LOSS (the quick form), or the study file STUDY
+	@$(BIN)/harness study $(STUDY) $(STUDY_OPTIONS)
+
+plan: setup ## what `make study` would run, reuse, and how long that takes
+	@$(BIN)/harness plan $(STUDY) $(STUDY_OPTIONS)
+
+compare: setup ## the full comparison of all denoising losses (hours)
+	@$(BIN)/harness study denoise $(STUDY_OPTIONS)
+
+data: setup ## fetch and decode the recordings, check them
+	@$(BIN)/harness data fetch $(DATA_OPTIONS)
+
+report: setup ## write reports/ from the MLflow store alone
+	@$(BIN)/harness report $(call option,TRACKING_URI,tracking-uri)
+
+bench: setup ## what each loss, and the harness's own loop, costs on DEVICE
+	@$(BIN)/harness bench $(BENCH_OPTIONS)
+
+ui: setup ## browse the runs in MLflow
+	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)
+
+test: setup ## the tests, real studies included
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup ## the long tests too
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean: ## remove the environment and caches; recordings, runs and reports stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build
