@@ -19,7 +19,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Rows of `throughput.csv` for these losses on this device. again: measure even where a row is known.
 
-    All of them are measured in one go with the baseline beside them, so that the ratio is one of the same minutes.
+    The baseline is measured beside each of them, so that a ratio is one of the same second on a noisy machine.
     """
     wanted = list(dict.fromkeys(losses.parse(text).expression for text in expressions))
     name = device_name(context.device)
@@ -27,17 +27,14 @@ def measure(
         {} if again else {loss: run for loss in wanted if (run := context.tracker.find(_identity(context, loss, name)))}
     )
     missing = [loss for loss in wanted if loss not in known]
-    rows = {loss: {**run.data.params, **run.data.metrics} for loss, run in known.items()}
+    rows: dict[str, dict[str, Any]] = {loss: {**run.data.params, **run.data.metrics} for loss, run in known.items()}
     if missing:
-        order = list(dict.fromkeys([BASELINE, *missing]))
         batches = [context.scenes.batch(0, step, context.study.batch, context.device) for step in range(4)]
-        base = 0.0
-        for done, loss in enumerate(order):
-            say(loss, done, len(order))
-            row = throughput.measure(loss, context.study.model, batches, context.device, name).row()
-            base = base or float(row["loss_ms"])
-            rows[loss] = row | {"ratio_to_mse": float(row["loss_ms"]) / base}
-            _keep(context, rows[loss], name)
+        for done, loss in enumerate(missing):
+            say(loss, done, len(missing))
+            row = throughput.measure(loss, BASELINE, context.study.model, batches, context.device, name).row()
+            rows[loss] = row
+            _keep(context, row, name)
     return [rows[loss] for loss in wanted]
 
 

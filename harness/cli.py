@@ -174,23 +174,15 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
     if as_json:
         print(json.dumps(catalogue.as_data(), indent=1))
         return
-    table = Table("loss", "family", "fields", "settings", "minimum", "targets", "tasks", "reference")
+    table = Table("loss", "fields [optional]", "settings", "minimum", "targets", "tasks")
     for row in catalogue.as_data()["losses"]:
-        settings = ", ".join(f"{key}={value['default']} ({value['valid']})" for key, value in row["settings"].items())
-        name = " = ".join([row["name"], *row["aliases"]])
+        settings = "\n".join(f"{key}={value['default']}" for key, value in row["settings"].items())
         minimum = "" if row["minimum"] is None else f"{row['minimum']:g} {row['unit']}".strip()
-        fields = " ".join([*row["fields"], *(f"[{name}]" for name in row["optional_fields"])])
-        table.add_row(
-            name,
-            row["family"],
-            fields,
-            settings,
-            minimum,
-            " ".join(row["targets"]),
-            " ".join(row["tasks"]),
-            row["reference"],
-        )
+        fields = "\n".join([*row["fields"], *(f"\\[{name}]" for name in row["optional_fields"])])
+        cells = (fields, settings, minimum, " ".join(row["targets"]), " ".join(row["tasks"]))
+        table.add_row(" = ".join([row["name"], *row["aliases"]]), *cells)
     console.print(table)
+    _say("ranges of the settings, papers, families and versions: harness losses --json")
     for what, names in catalogue.others().items():
         _say(f"{what}: {', '.join(names)}")
 
@@ -228,20 +220,21 @@ Corpora = Annotated[
 @data_app.command("fetch")
 def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Fetch and decode recordings that are not there yet."""
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from harness.data.bank import open_bank
 
     for card in _recorded(names):
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             line = progress.add_task(f"{card.name}: decoding", total=None)
-            bank = open_bank(
-                card, data_dir, _say, lambda done, of, line=line: progress.update(line, completed=done, total=of)
-            )
-        seconds = bank.clips.samples.sum() / 16_000
-        _say(
-            f"{card.name}: {len(bank.clips)} clips, {seconds / 3600:.2f} h in {bank.folder}; {len(bank.left_out())} left out (harness data check)"
-        )
+
+            def show(done: int, of: int, progress: Progress = progress, line: TaskID = line) -> None:
+                progress.update(line, completed=done, total=of)
+
+            bank = open_bank(card, data_dir, _say, show)
+        hours = bank.clips["samples"].sum() / 16_000 / 3600
+        _say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
+        _say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {card.name}")
 
 
 @data_app.command("check")
@@ -360,9 +353,8 @@ def bench(
         )
         table.add_row(str(row["loss"]), *(f"{float(number):.3g}" for number in numbers))
     console.print(table)
-    _say(
-        f"training loop: {middle:.3f} x a bare loop with the same model, loss and batches (median of {len(ratios)}, {min(ratios):.3f}-{max(ratios):.3f})"
-    )
+    spread = f"median of {len(ratios)}, {min(ratios):.3f}-{max(ratios):.3f}"
+    _say(f"training loop: {middle:.3f} x a bare loop with the same model, loss and batches ({spread})")
     _say(f"making a batch: {100 * share:.1f} % of a training step")
 
 
@@ -380,13 +372,21 @@ def main() -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except typer.Exit as finished:
+        sys.exit(finished.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        # The parser's own errors (an unknown option, a number out of range) tell themselves by this method.
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"error: {' '.join(error.format_message().split())} See: harness --help", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

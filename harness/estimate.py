@@ -26,26 +26,24 @@ def sentence(context: Context, rows: list[PlanRow], workers: int) -> str:
     seconds = updates * clocks["update"] + sum(count * clocks[phase] for phase, count in left.items())
     basis = f"measured on {device_name(context.device)}" if clocks != GUESS else "a guess: nothing measured here yet"
     runs = sum(left.values())
-    return f"{runs} runs to make, about {seconds / 60 / workers:.1f} minutes with {workers} workers ({basis}); best rates on the edge add runs"
+    minutes = seconds / 60 / workers
+    return f"{runs} runs to make, about {minutes:.1f} minutes with {workers} workers ({basis}); best rates on the edge add runs"
 
 
 def _measured(context: Context) -> dict[str, float]:
     """Median seconds of an update, and of what comes beside the updates in a run of each phase."""
     runs = context.tracker.search(f"tags.state = 'finished' and tags.model = '{context.study.model}'")
-    here = [
-        r for r in runs if r.data.tags.get("device") == device_name(context.device) and r.data.metrics.get("step_ms")
-    ]
+    name = device_name(context.device)
+    here = [run for run in runs if run.data.tags.get("device") == name and run.data.metrics.get("step_ms")]
     clocks = dict(GUESS)
     if here:
-        clocks["update"] = statistics.median(r.data.metrics["step_ms"] for r in here[-20:]) / 1000
+        clocks["update"] = statistics.median(run.data.metrics["step_ms"] for run in here[-20:]) / 1000
     for phase in ("tune", "confirm"):
-        same = [
-            r
-            for r in here
-            if r.data.tags.get("phase") == phase and r.data.tags.get("protocol") == context.protocol_digest
-        ]
-        if same:
-            clocks[phase] = statistics.median(
-                r.data.metrics["seconds/evaluation"] + r.data.metrics["seconds/logging"] for r in same
-            )
+        same = {"phase": phase, "protocol": context.protocol_digest}.items()
+        beside = [_beside(run.data.metrics) for run in here if run.data.tags.items() >= same]
+        clocks[phase] = statistics.median(beside) if beside else GUESS[phase]
     return clocks
+
+
+def _beside(clocks: dict[str, float]) -> float:
+    return clocks["seconds/evaluation"] + clocks["seconds/logging"]

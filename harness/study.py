@@ -267,7 +267,7 @@ def _claim(context: Context, queue: Queue, show: Callable[[Event], None], worker
         plan = claimed.user_attrs.get("planned")
         queue.refresh()
         first = queue.of_plan(plan) if plan is not None else None
-        if first is None or first.number != claimed.number:
+        if plan is None or first is None or first.number != claimed.number:
             raise _Surplus
         for name in plan:  # what was enqueued, written down as the trial's parameters
             claimed.suggest_float(name, *PARAMETERS[name])
@@ -313,8 +313,7 @@ def plan(context: Context) -> list[PlanRow]:
     """What `work` would run and what it would reuse. Starts nothing. Rates that an edge may add are not foreseen."""
     rows = []
     for name in context.task.controls:
-        done = trial.settled(context, Planned(name, "control")) is not None
-        rows.append(PlanRow(name, "control", 1, int(done), 0))
+        rows.append(PlanRow(name, "control", 1, _settled(context, [Planned(name, "control")]), 0))
     study = context.study
     reference = losses.parse(study.reference.loss).expression
     expressions = list(dict.fromkeys(losses.parse(text).expression for text in study.losses))
@@ -323,11 +322,12 @@ def plan(context: Context) -> list[PlanRow]:
         rate = selected["lr"] if selected else study.reference.lr if loss not in expressions else None
         if loss in expressions:
             tried = sorted({*study.rates, *(float(r) for r in (selected or {}).get("scores", {}))})
-            done = sum(trial.settled(context, Planned(loss, "tune", trial.TUNING_SEED, lr)) is not None for lr in tried)
-            rows.append(PlanRow(loss, "tune", len(tried), done, study.updates.tune))
-        done = sum(
-            rate is not None and trial.settled(context, Planned(loss, "confirm", s, rate)) is not None
-            for s in study.seed_list
-        )
-        rows.append(PlanRow(loss, "confirm", study.seeds, done, study.updates.confirm))
+            tuning = [Planned(loss, "tune", trial.TUNING_SEED, lr) for lr in tried]
+            rows.append(PlanRow(loss, "tune", len(tried), _settled(context, tuning), study.updates.tune))
+        confirming = [Planned(loss, "confirm", seed, rate) for seed in study.seed_list if rate is not None]
+        rows.append(PlanRow(loss, "confirm", study.seeds, _settled(context, confirming), study.updates.confirm))
     return rows
+
+
+def _settled(context: Context, plans: list[Planned]) -> int:
+    return sum(trial.settled(context, planned) is not None for planned in plans)

@@ -19,7 +19,7 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class Cost:
-    """One row of `throughput.csv`, before the ratio to mse. Times in ms, medians; spread: interquartile range."""
+    """One row of `throughput.csv`. Times in ms, medians; `ratio_to_mse`: of loss_ms, to the baseline's a moment before."""
 
     loss: str
     device: str
@@ -27,6 +27,7 @@ class Cost:
     dtype: str
     loss_ms: float
     loss_ms_iqr: float
+    ratio_to_mse: float
     step_ms: float
     updates_per_s: float
     audio_s_per_s: float
@@ -58,7 +59,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         function()
     held = peak = 0
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
@@ -152,20 +153,27 @@ def _synchronise(device: torch.device) -> None:
 
 
 def measure(
-    expression: str, model_name: str, batches: list[dict[str, torch.Tensor]], device: torch.device, name: str
+    expression: str,
+    baseline: str,
+    model_name: str,
+    batches: list[dict[str, torch.Tensor]],
+    device: torch.device,
+    name: str,
 ) -> Cost:
     """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's."""
-    objective = losses.Objective(losses.parse(expression)).to(device)
+    base, objective = (losses.Objective(losses.parse(text)).to(device) for text in (baseline, expression))
+    base_ms = loss_alone(base, device)[0]
     median, spread, peak = loss_alone(objective, device)
     step = training_step(model_name, expression, batches, device)
     items, samples = batches[0]["noisy"].shape
     return Cost(
-        loss=losses.parse(expression).expression,
+        loss=objective.combination.expression,
         device=name,
         threads=torch.get_num_threads(),
         dtype="float32",
         loss_ms=median,
         loss_ms_iqr=spread,
+        ratio_to_mse=1.0 if expression == baseline else median / base_ms,
         step_ms=step,
         updates_per_s=1e3 / step,
         audio_s_per_s=1e3 / step * items * samples / RATE,

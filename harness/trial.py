@@ -356,7 +356,13 @@ def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: t
     scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], names)
     rows = []
     for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
-        about = {"test_set": test_set, "item": item.id, "cluster": item.cluster, "snr": item.snr, "noise": item.noise}
+        about = {
+            "test_set": test_set,
+            "item": item.id,
+            "cluster": item.cluster,
+            "input_snr": item.snr,
+            "noise": item.noise,
+        }
         rows.append({**about, "speaker": item.speaker, **values, "floored": " ".join(floored)})
     return pd.DataFrame(rows)
 

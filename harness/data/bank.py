@@ -46,9 +46,10 @@ class Bank:
     digest: str
     folder: Path
 
-    def clip(self, row: pd.Series) -> np.ndarray:
+    def clip(self, name: str) -> np.ndarray:
         """Samples of one clip as float32 in [-1, 1)."""
-        return self.samples[row.start : row.start + row.samples].astype(np.float32) / 32768
+        start, length = self.clips.loc[self.clips["clip"] == name, ["start", "samples"]].to_numpy(int)[0]
+        return self.samples[start : start + length].astype(np.float32) / 32768
 
     def spectrum(self) -> np.ndarray:
         """Long-term average power spectrum of the training speech, (257,): the shape of speech-shaped noise."""
@@ -135,8 +136,8 @@ def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
     """Long-term average power spectrum (Welch, 512 samples, half overlapped) of some clips: (257,)."""
     window = torch.hann_window(512)
     total, frames = torch.zeros(257, dtype=torch.float64), 0
-    for row in clips[clips.samples >= 512].itertuples():
-        audio = torch.from_numpy(samples[row.start : row.start + row.samples].astype(np.float32) / 32768)
+    for start, length in clips.loc[clips.samples >= 512, ["start", "samples"]].to_numpy():
+        audio = torch.from_numpy(samples[start : start + length].astype(np.float32) / 32768)
         power = torch.fft.rfft(audio.unfold(0, 512, 256) * window).abs().square()
         total += power.sum(0)
         frames += len(power)

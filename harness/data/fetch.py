@@ -91,7 +91,8 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print) -> Pa
             )
             return root
     raise UserError(
-        f"cannot get {card.name!r}: tried {'; '.join(tried)}. Three ways: (1) put the folders {', '.join(card.contents)} under {root} "
+        f"cannot get {card.name!r}: tried {'; '.join(tried)}. "
+        f"Three ways: (1) put the folders {', '.join(card.contents)} under {root} "
         f"or name their folder with --data-dir; (2) download {' '.join(card.upstream.values())} and unpack them there; "
         f"(3) on Debian or Ubuntu: apt-get update && apt-get download {' '.join(card.packages)}, then dpkg-deb -x each"
     )

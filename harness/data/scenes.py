@@ -155,8 +155,7 @@ class Scenes:
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""
-        row = self.speech.clips.set_index("clip").loc[item.clip]
-        speech = torch.from_numpy(self.speech.clip(row))[None]
+        speech = torch.from_numpy(self.speech.clip(item.clip))[None]
         noise = self.kinds[item.noise].render(np.array([item.plan]), speech.shape[-1], torch.device("cpu"))
         noisy, clean, _ = mix(speech, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
         return noisy[0], clean[0]

@@ -47,9 +47,9 @@ class Results:
 
 
 COLUMNS = {
-    "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates lr params targets "
-    "studies_read preliminary",
-    "scores": "run_id test_set item cluster snr noise speaker floored",
+    "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
+    "lr params targets studies_read preliminary",
+    "scores": "run_id test_set item cluster input_snr noise speaker floored",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
