@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,12 +22,11 @@ Say = Callable[[str], None]
 
 def tree_digest(folder: Path) -> tuple[int, int, str]:
     """Number, total bytes and SHA-256 (over sorted `<path> <sha256>` lines) of a folder's G.722 files."""
-    files = sorted(folder.rglob("*.g722"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(
-            f"{file.relative_to(folder).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
-        )
+    files = list(folder.rglob("*.g722"))
+    lines = sorted(
+        f"{file.relative_to(folder).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files
+    )
+    digest = hashlib.sha256("".join(lines).encode())
     return len(files), sum(file.stat().st_size for file in files), digest.hexdigest()
 
 
@@ -75,7 +75,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print) -> Pa
             say(f"{card.name}: fetching {(card.bytes or 0) / 1e6:.0f} MB from the {way}")
             try:
                 get(card, Path(scratch), staged, say)
-            except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
+            except (OSError, EOFError, zlib.error, subprocess.SubprocessError, tarfile.TarError) as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 tried.append(f"{way} ({reason[-1][:120]})")
                 continue
@@ -84,6 +84,8 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print) -> Pa
                 tried.append(f"{way} ({wrong[0]})")
                 continue
             if root.exists():
+                if not faults(card, root):  # another process was quicker, and may be reading it already
+                    return root
                 shutil.rmtree(root)
             os.replace(staged, root)  # complete and checked, or not there at all
             say(

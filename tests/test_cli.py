@@ -1,0 +1,153 @@
+"""The command line as a user meets it: help at once, one line for what is wrong, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli, losses, paths
+from tests.conftest import harness
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys, harness.cli; print([m for m in ('torch', 'mlflow', 'optuna', 'pandas', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "study" in harness("--help", home=tmp_path).stdout
+
+
+Here = Callable[..., tuple[Any, str, str]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command line within this process: its exit code, output and errors."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+
+    def call(*arguments: str) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return (ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+WRONG = {
+    "loss": (["study", "--loss", "si_srd"], "'si_srd'", "si_sdr", "harness losses"),
+    "loss setting": (["study", "--loss", "si_sdr(max_bd=20)"], "'max_bd'", "max_db", "harness losses"),
+    "loss range": (["study", "--loss", "si_sdr(max_db=99)"], "max_db", "50", "column"),
+    "loss field": (["study", "--loss", "ctc"], "'ctc'", "log_probs", "harness losses"),
+    "task": (["study", "--task", "denoize"], "'denoize'", "denoise", "harness losses"),
+    "model": (["study", "--model", "gru_msk"], "'gru_msk'", "gru_mask", "harness losses"),
+    "corpus": (["study", "--corpus", "promts"], "'promts'", "prompts", "harness data list"),
+    "study": (["study", "smok"], "'smok'", "smoke", "ls studies/"),
+    "objective": (["study", "--objective", "pesq"], "'pesq'", "pesq_wb", "harness study --help"),
+    "weighting": (["study", "--weighting", "fixd"], "'fixd'", "fixed", "harness losses"),
+    "device": (["study", "--device", "gpu"], "'gpu'", "cuda", "cpu"),
+    "data-dir": (["study", "--data-dir", "/nowhere"], "--data-dir", "/nowhere", "prompts"),
+    "plugin": (["study", "--plugin", "/nowhere/mine.py"], "plugin", "/nowhere/mine.py", "Python"),
+    "tracking-uri": (["report", "--tracking-uri", "file:///x"], "tracking-uri", "file:///x", "sqlite"),
+    "storage": (["study", "smoke", "--storage", "nosuch://x"], "storage", "nosuch", "opened"),
+    "option": (["study", "--bach", "3"], "--bach", "option", "harness --help"),
+    "number": (["study", "--seeds", "none"], "--seeds", "integer", "harness --help"),
+    "command": (["stdy"], "stdy", "study", "harness --help"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_anything_wrong_is_one_line_that_names_it_and_the_mend(what: str, here: Here) -> None:
+    arguments, *words = WRONG[what]
+    code, output, errors = here(*arguments)
+    assert code == 2
+    assert output == ""
+    assert len(errors.strip().splitlines()) == 1, errors
+    for word in words:
+        assert word in errors
+
+
+def test_the_process_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    done = harness("study", "--loss", "si_srd", home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown loss 'si_srd'")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lossses: [mse]", ("lossses", "losses")),
+        ("batch: many", ("batch", "integer", "many")),
+        ("scenes: {snrs: [0, 5]}", ("scenes.snrs", "snr")),
+        ("[1, 2", ("not YAML",)),
+        ("just words", ("keys and values",)),
+    ],
+)
+def test_a_faulty_study_file_is_one_line_with_the_key(
+    text: str, words: tuple[str, ...], tmp_path: Path, here: Here
+) -> None:
+    good = (paths.STUDIES / "smoke.yaml").read_text()
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        text if text[0] in "[j" else f"{good}\n{text}".replace("batch: 4\n", "" if "batch" in text else "batch: 4\n")
+    )
+    if "scenes" in text:
+        file.write_text(good.replace("  seconds: 1\n", "  seconds: 1\n  snrs: [0, 5]\n"))
+    code, _, errors = here("study", str(file))
+    assert code == 2
+    assert len(errors.strip().splitlines()) == 1, errors
+    for word in (*words, "mine.yaml"):
+        assert word in errors
+
+
+def test_losses_as_json_lists_every_registered_loss_with_its_contract(here: Here) -> None:
+    rows = {row["name"]: row for row in json.loads(here("losses", "--json")[1])["losses"]}
+    assert set(rows) == set(losses.all_losses())
+    assert rows["si_sdr"]["settings"]["max_db"]["default"] == 30
+    assert rows["si_sdr"]["minimum"] == -30
+    assert rows["si_sdr"]["tasks"] == ["denoise"]
+    assert rows["snr"]["aliases"] == ["sdr"]
+    assert rows["ctc"]["tasks"] == []
+
+
+def test_a_report_without_runs_says_how_to_begin(tmp_path: Path, here: Here) -> None:
+    assert here("report")[0] in (0, None)
+    assert "make study LOSS=si_sdr" in (tmp_path / "reports" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("value", ["si_sdr(max_db=20) + 0.5*mse", "mse; touch $(pwd)/owned", "`id`", "a'b\"c $HOME"])
+def test_make_hands_values_to_the_command_line_unmangled(value: str, tmp_path: Path) -> None:
+    binary = tmp_path / "bin" / "harness"
+    binary.parent.mkdir()
+    binary.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RECORD"\n')
+    binary.chmod(0o755)
+    (binary.parent / ".installed").touch()
+    environment = {**os.environ, "LOSS": value, "RECORD": str(tmp_path / "record")}
+    command = ["make", "-C", str(paths.ROOT), "study", f"VENV={tmp_path}"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "record").read_text() == f"study\n--loss\n{value}\n"
+
+
+def test_make_help_names_every_target(tmp_path: Path) -> None:
+    done = subprocess.run(["make", "-C", str(paths.ROOT), "help"], capture_output=True, text=True, check=True)
+    for target in (
+        "setup",
+        "study",
+        "test",
+        "data",
+        "plan",
+        "compare",
+        "report",
+        "ui",
+        "bench",
+        "lint",
+        "clean",
+        "help",
+    ):
+        assert f"make {target} " in done.stdout

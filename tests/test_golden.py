@@ -1,0 +1,82 @@
+"""A few updates of every loss from a fixed seed: when the numbers move, a version must move with them.
+
+Runs are reused and ranked together as long as `version=` of their losses and `RESULT_VERSION` stay, so a change that moves
+results without raising either would mix numbers that do not belong together. After raising one:
+
+    python -m tests.test_golden
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import catalogue, losses, models, spec, train
+from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from tests.losses.fields import FIELDS, SIZES, make
+
+FILE = Path(__file__).parent / "golden.json"
+UPDATES = 4
+
+
+def trained(name: str, scenes: Scenes) -> list[float]:
+    """The loss after each of a few updates of the small denoiser on real scenes."""
+    torch.manual_seed(0)
+    model = models.build("gru_mask")
+    objective = losses.Objective(losses.parse(name))
+    recipe = train.Recipe(UPDATES, 3e-3, 0.01, 0.05, 10.0)
+    cpu = torch.device("cpu")
+    curves = train.fit(model, objective, lambda step: scenes.batch(0, step, 2, cpu), recipe, cpu, inputs=("noisy",))
+    return [row[2] for row in curves.rows]
+
+
+def descended(name: str) -> list[float]:
+    """The loss at a few points of a descent on made-up fields, for losses that no task feeds yet."""
+    loss = losses.build(name, sizes=SIZES)
+    leaves = make(losses.get(name))
+    free = {key: leaf.requires_grad_() for key, leaf in leaves.items() if leaf.is_floating_point()}
+    values = []
+    for _ in range(UPDATES):
+        value = loss({key: FIELDS[key].activate(leaf) for key, leaf in leaves.items()}).mean()
+        gradients = torch.autograd.grad(value, list(free.values()))
+        with torch.no_grad():
+            for leaf, gradient in zip(free.values(), gradients, strict=True):
+                leaf -= 0.1 * gradient
+        values.append(value.item())
+    return values
+
+
+def numbers(name: str, scenes: Scenes) -> list[float]:
+    return trained(name, scenes) if name in catalogue.trainable("denoise") else descended(name)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return open_scenes("prompts", MixtureRule(seconds=1))
+
+
+@pytest.mark.parametrize("name", losses.all_losses())
+def test_numbers_move_only_with_a_version(name: str, scenes: Scenes) -> None:
+    golden = json.loads(FILE.read_text())
+    again = "run `python -m tests.test_golden` and commit tests/golden.json"
+    assert golden["result_version"] == spec.RESULT_VERSION, f"RESULT_VERSION was raised: {again}"
+    assert name in golden["losses"], f"{name} is new: {again}"
+    assert golden["losses"][name]["version"] == losses.get(name).version, f"the version of {name} was raised: {again}"
+    message = f"results of {name} moved: raise its version= (or RESULT_VERSION, if others moved too), then {again}"
+    assert numbers(name, scenes) == pytest.approx(golden["losses"][name]["values"], rel=2e-3, abs=1e-6), message
+
+
+def test_no_golden_numbers_are_left_of_losses_that_are_gone() -> None:
+    assert set(json.loads(FILE.read_text())["losses"]) == set(losses.all_losses())
+
+
+if __name__ == "__main__":
+    real = open_scenes("prompts", MixtureRule(seconds=1))
+    entries = {
+        name: {"version": info.version, "values": [float(f"{value:.7g}") for value in numbers(name, real)]}
+        for name, info in losses.all_losses().items()
+    }
+    FILE.write_text(json.dumps({"result_version": spec.RESULT_VERSION, "losses": entries}, indent=1) + "\n")

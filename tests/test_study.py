@@ -1,0 +1,170 @@
+"""Planning, claiming and deciding: what is due, who runs it, what is chosen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from harness import paths, study
+from harness.tracking import SETTLED, Tracker
+from tests.conftest import harness
+
+GRID = (1e-3, 3.162e-3, 1e-2)
+
+
+def test_the_best_rate_has_the_best_score_and_ties_go_to_the_smaller() -> None:
+    assert study.best_rate({1e-3: 0.2, 3.162e-3: 0.4, 1e-2: 0.3}) == 3.162e-3
+    assert study.best_rate({1e-2: 0.4, 1e-3: 0.4, 3.162e-3: 0.1}) == 1e-3
+
+
+def test_diverged_rates_are_never_best_unless_all_diverged_then_the_smallest_is() -> None:
+    assert study.best_rate({1e-3: -0.5, 3.162e-3: None, 1e-2: None}) == 1e-3
+    assert study.best_rate({1e-3: None, 3.162e-3: None}) == 1e-3
+
+
+def test_a_best_rate_inside_the_grid_adds_no_point() -> None:
+    assert study.next_edge(dict(zip(GRID, (0.1, 0.3, 0.2), strict=True)), GRID) is None
+
+
+@pytest.mark.parametrize(("scores", "added"), [((0.3, 0.2, 0.1), 3.162e-4), ((0.1, 0.2, 0.3), 3.162e-2)])
+def test_a_best_rate_on_the_edge_adds_the_next_half_decade(scores: tuple[float, ...], added: float) -> None:
+    assert study.next_edge(dict(zip(GRID, scores, strict=True)), GRID) == pytest.approx(added, rel=1e-3)
+
+
+def test_the_edge_adds_at_most_two_points() -> None:
+    scores = {3.162e-2: 0.4, 1e-1: 0.5, **dict.fromkeys(GRID, 0.1)}
+    assert study.next_edge(scores, GRID) is None
+
+
+def test_a_diverged_point_beyond_the_edge_leaves_the_best_inside() -> None:
+    assert study.next_edge({**dict(zip(GRID, (0.1, 0.2, 0.3), strict=True)), 3.162e-2: None}, GRID) is None
+
+
+def queue(path: Path) -> study.Queue:
+    store = study.open_storage(f"sqlite:///{path / 'optuna.db'}")
+    made = optuna.create_study(storage=store, study_name="q", direction="maximize", load_if_exists=True)
+    return study.Queue("si_sdr", "tune", made)
+
+
+def test_what_is_enqueued_twice_stands_for_one_plan_and_a_failed_trial_is_enqueued_again(tmp_path: Path) -> None:
+    (one, two), since = (queue(tmp_path), queue(tmp_path)), study.datetime.now()
+    plan = {"lr": 1e-3, "seed": 0}
+    one.enqueue([plan], since)
+    two.enqueue([plan], since)  # raced: it had not seen the other's
+    one.refresh()
+    first = one.of_plan(plan)
+    assert first is not None
+    assert first.number == 0
+    claimed = one.optuna.ask()
+    one.optuna.tell(claimed, state=TrialState.FAIL)
+    one.refresh()
+    second = one.of_plan(plan)
+    assert second is None or second.number > 0
+    one.enqueue([plan], since)
+    again = one.of_plan(plan)
+    assert again is not None
+    assert again.state == TrialState.WAITING
+
+
+def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one(tmp_path: Path) -> None:
+    made, since = queue(tmp_path), study.datetime.now()
+    plan = {"lr": 1e-3, "seed": 0}
+    made.enqueue([plan], since)
+    claimed = made.optuna.ask()
+    claimed.set_user_attr("error", "ValueError: broken")
+    made.optuna.tell(claimed, state=TrialState.FAIL)
+    made.refresh()
+    made.enqueue([plan], since)
+    assert made.of_plan(plan) is None
+    made.enqueue([plan], study.datetime.now())
+    assert made.of_plan(plan) is not None
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study file of seconds: the smoke study with fewer updates, items and seeds."""
+    raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text())
+    raw |= {"updates": {"tune": 4, "confirm": 6}, "seeds": 1, "losses": ["snr"], "objective": "si_sdr"}
+    raw["scenes"]["items"] = {"validation": 2, "matched": 2, "mismatched": 2}
+    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def settled(home: Path) -> list[dict[str, str]]:
+    runs = Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}").search()
+    return [
+        run.data.tags
+        for run in runs
+        if run.data.tags.get("state") in SETTLED and run.data.tags["phase"] != "throughput"
+    ]
+
+
+def test_two_processes_that_start_one_study_at_once_on_new_stores_run_every_trial_exactly_once(
+    tiny: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "1"]
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    runs = settled(tmp_path)
+    assert max(Counter(run["identity"] for run in runs).values()) == 1
+    phases = Counter((run["loss"], run["phase"]) for run in runs)
+    assert phases["snr", "confirm"] == phases["mse", "confirm"] == 1
+    assert 2 <= phases["snr", "tune"] <= 4
+    assert {phases[name, "control"] for name in ("unprocessed", "oracle_mask", "oracle_psm")} == {1}
+    finished = [line for output in outputs for line in output.splitlines() if ": finished" in line]
+    assert len(finished) == len(runs)
+    storage = f"sqlite:///{tmp_path / 'runs' / 'optuna.db'}"
+    for name in optuna.get_all_study_names(storage):
+        states = Counter(trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials)
+        assert not states[TrialState.WAITING]
+        assert not states[TrialState.RUNNING]
+
+
+PLUGIN = """
+import torch
+from harness.losses import loss
+
+@loss(minimum=0.0)
+def not_a_number(estimate, clean):
+    return (estimate - clean).square().mean(-1) * float("nan")
+
+@loss(minimum=0.0)
+def out_of_order(estimate, clean):
+    raise RuntimeError("this loss is out of order")
+"""
+
+
+def test_a_loss_that_diverges_scores_as_unprocessed_and_one_that_raises_leaves_the_rest_done(
+    tiny: Path, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    chosen = ["--loss", "not_a_number", "--loss", "out_of_order", "--loss", "mse"]
+    done = harness("study", str(tiny), "--plugin", str(plugin), "--workers", "1", *chosen, home=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "RuntimeError: this loss is out of order" in done.stdout
+    states = {(run["loss"], run["phase"]): run["state"] for run in settled(tmp_path)}
+    assert states["not_a_number", "confirm"] == "diverged"
+    assert states["mse", "confirm"] == "finished"
+    ranking = pd.read_csv(tmp_path / "reports" / "ranking.csv")
+    means = ranking[ranking.test_set == "matched"].set_index(["loss", "metric"])["mean"]
+    assert means["not_a_number", "pesq_wb"] == pytest.approx(means["unprocessed", "pesq_wb"], abs=1e-9)
+    assert "out_of_order" not in set(ranking.loss)
+    reasons = [run.get("reason") for run in settled(tmp_path) if run["loss"] == "not_a_number"]
+    assert all(reason == "loss nan at update 1" for reason in reasons)

@@ -1,0 +1,126 @@
+"""The MLflow store: what is settled, who was first, what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.tracking import Tracker, make_once
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for the module: making one takes seconds."""
+    address = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    Tracker(address)
+    return address
+
+
+def test_only_a_settled_run_is_found_by_its_identity(uri: str) -> None:
+    tracker = Tracker(uri)
+    run = tracker.start("denoise", "mine", None, {"identity": "one"}, {"lr": 1e-3})
+    assert tracker.find("one") is None
+    tracker.finish(run, "failed", reason="broken")
+    assert tracker.find("one") is None
+    again = tracker.start("denoise", "mine", None, {"identity": "one"}, {"lr": 1e-3})
+    tracker.finish(again, "finished")
+    found = tracker.find("one")
+    assert found is not None
+    assert found.info.run_id == again
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("finished", "FINISHED"), ("diverged", "KILLED"), ("interrupted", "KILLED"), ("failed", "FAILED")],
+)
+def test_the_state_of_a_run_shows_in_mlflows_own_status(uri: str, state: str, status: str) -> None:
+    tracker = Tracker(uri)
+    run = tracker.start("denoise", state, None, {"identity": state}, {})
+    tracker.finish(run, state)
+    (found,) = tracker.search(f"tags.identity = '{state}'")
+    assert (found.info.status, found.data.tags["state"]) == (status, state)
+
+
+def test_artifacts_and_long_curves_come_back_as_they_were_logged(uri: str, tmp_path: Path) -> None:
+    tracker = Tracker(uri)
+    run = tracker.start("denoise", "curves", None, {"identity": "curves"}, {})
+    tracker.log(run, [("train/total", step / 7, step) for step in range(2500)])
+    (tmp_path / "spec.json").write_text('{"a": 1}')
+    tracker.finish(run, "finished", tmp_path)
+    history = tracker._client.get_metric_history(run, "train/total")
+    assert [(m.step, m.value) for m in history] == [(step, step / 7) for step in range(2500)]
+    assert tracker.read_json(run, "spec.json") == {"a": 1}
+    assert tracker.artifact(run, "nothing.csv") is None
+
+
+def test_a_parent_is_made_once_and_found_again(uri: str) -> None:
+    first = Tracker(uri).parent("denoise", "si_sdr", "parent-1", {"loss": "si_sdr"})
+    assert Tracker(uri).parent("denoise", "si_sdr", "parent-1", {"loss": "si_sdr"}) == first
+    assert len(Tracker(uri).search("tags.identity = 'parent-1'")) == 1
+
+
+def test_parents_made_at_once_by_several_trackers_leave_one(uri: str) -> None:
+    trackers, made = [Tracker(uri) for _ in range(4)], []
+    barrier = threading.Barrier(4)
+
+    def make(tracker: Tracker) -> None:
+        barrier.wait()
+        made.append(tracker.parent("denoise", "snr", "parent-2", {"loss": "snr"}))
+
+    threads = [threading.Thread(target=make, args=(tracker,)) for tracker in trackers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    left = [run.info.run_id for run in trackers[0].search("tags.identity = 'parent-2'")]
+    assert len(left) == 1
+    assert set(made) == set(left)
+
+
+def test_a_database_that_two_make_at_once_is_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    code = f"""
+import sqlite3, time
+from pathlib import Path
+from harness.tracking import make_once
+def make(draft):
+    with sqlite3.connect(draft) as db:
+        db.execute("create table t (n int)")
+        time.sleep(0.5)
+        db.execute("insert into t values (1)")
+make_once(Path({str(path)!r}), make)
+"""
+    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    import sqlite3
+
+    assert sqlite3.connect(path).execute("select count(*) from t").fetchone() == (1,)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_make_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def make(draft: Path) -> None:
+        draft.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        make_once(tmp_path / "new.db", make)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///somewhere", "mlruns", "sqlite:////nowhere/at/all/mlflow.db", "http://127.0.0.1:9"]
+)
+def test_a_store_that_cannot_be_opened_is_one_line_with_its_address(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match="tracking-uri") as error:
+        Tracker(address)
+    assert address in str(error.value)
+    assert "\n" not in str(error.value)
