@@ -16,8 +16,9 @@ EXPERIMENT = "throughput"
 
 def measure(
     context: Context, expressions: Iterable[str], again: bool, say: Callable[[str, int, int], None]
-) -> list[dict[str, Any]]:
-    """Rows of `throughput.csv` for these losses on this device. again: measure even where a row is known.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of `throughput.csv` for these losses on this device, and what could not be measured and why.
+    again: measure even where a row is known.
 
     The baseline is measured beside each of them, so that a ratio is one of the same second on a noisy machine.
     """
@@ -27,15 +28,20 @@ def measure(
         {} if again else {loss: run for loss in wanted if (run := context.tracker.find(_identity(context, loss, name)))}
     )
     missing = [loss for loss in wanted if loss not in known]
+    failures: list[str] = []
     rows: dict[str, dict[str, Any]] = {loss: {**run.data.params, **run.data.metrics} for loss, run in known.items()}
     if missing:
         batches = [context.scenes.batch(0, step, context.study.batch, context.device) for step in range(4)]
         for done, loss in enumerate(missing):
             say(loss, done, len(missing))
-            row = throughput.measure(loss, BASELINE, context.study.model, batches, context.device, name).row()
+            try:
+                row = throughput.measure(loss, BASELINE, context.study.model, batches, context.device, name).row()
+            except Exception as error:  # a plug-in's own: its trials have failed, and said so, before
+                failures.append(f"throughput of {loss}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                continue
             rows[loss] = row
             _keep(context, row, name)
-    return [rows[loss] for loss in wanted]
+    return [rows[loss] for loss in wanted if loss in rows], failures
 
 
 def overhead(context: Context, expression: str) -> list[float]:

@@ -105,13 +105,11 @@ def study(
     context = pool.open_study(loaded, options, pool.cores(), _say)
     failures = pool.run(context, options, console)
     with console.status("measuring throughput") as status:
-        measured = [*loaded.losses, loaded.reference.loss]
-        bench.measure(
-            context,
-            measured,
-            False,
-            lambda text, done, of: status.update(f"measuring throughput: {text} ({done + 1} of {of})"),
-        )
+
+        def show(text: str, done: int, of: int) -> None:
+            status.update(f"measuring throughput: {text} ({done + 1} of {of})")
+
+        failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
     _report(context.tracker, context.protocol_digest)
     for failure in failures:
         console.print(f"not done: {failure}", style="red", markup=False)
@@ -284,14 +282,13 @@ def _report(tracker: Any, protocol: str | None) -> None:
         index = page.write_report(results, paths.reports(), analysis)
     for name in [protocol] if protocol else dict.fromkeys(analysis.ranking["protocol"]):
         rows = page.summary_table(analysis, name)
-        table = Table(
-            title=f"protocol {name}: matched test, mean, gain over unprocessed, and letters shared by tied losses"
-        )
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
         for number, column in enumerate(rows.columns):
             table.add_column(str(column), justify="left" if number == 0 else "right")
         for row in rows.itertuples(index=False):
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
+        _say(f"protocol {name}, matched test: mean, gain over unprocessed; losses that share a letter are tied")
     _say(f"report: {index}")
 
 
@@ -314,12 +311,13 @@ def bench(
     wanted = loss or catalogue.trainable(loaded.task)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         line = progress.add_task("measuring", total=len(wanted))
-        rows = benches.measure(
-            context,
-            wanted,
-            True,
-            lambda text, done, of: progress.update(line, description=text, completed=done, total=of),
-        )
+
+        def show(text: str, done: int, of: int) -> None:
+            progress.update(line, description=text, completed=done, total=of)
+
+        rows, failures = benches.measure(context, wanted, True, show)
+        if failures:
+            raise UserError(failures[0])
         ratios = benches.overhead(context, wanted[0])
         share = benches.data_share(context, float(rows[0]["step_ms"]))
     middle = sorted(ratios)[len(ratios) // 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,10 +32,9 @@ def load_plugins(files: Iterable[Path]) -> None:
             raise
         except Exception as error:
             del sys.modules[name]
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            line = trace.tb_lineno if trace is not None else 0
+            # The last line of the user's own file: below it may lie a library's, and a file that does not parse has no frame.
+            frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+            line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else 0
             raise UserError(
                 f"plugin {str(file)!r}, line {line}: {type(error).__name__}: {' '.join(str(error).split())}"
             ) from error

@@ -25,7 +25,7 @@ FULL_SEEDS = 5
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Updates(_Strict):
@@ -146,7 +146,8 @@ def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
         raise UserError(f"{path}: must be keys and values, such as 'task: denoise'")
     raw = {"name": path.stem, **raw}
     for key, value in (overrides or {}).items():
-        raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
+        old = raw.get(key)  # a group of keys is merged; what is no group is replaced, or validation says so
+        raw[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     try:
         return Study.model_validate(raw)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class Cost:
 
 def timed(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Median and interquartile range in ms of one call, after a warm-up; the timer synchronises a GPU around its blocks."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a missing CUDA when imported
     from torch.utils.benchmark import Timer
 
     function()

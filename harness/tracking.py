@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,11 @@ class Tracker:
 
                 artifacts = (paths.runs() / "artifacts").as_uri() if self.uri.startswith("sqlite") else None
                 try:
-                    self._experiments[name] = self._client.create_experiment(name, artifact_location=artifacts)
+                    self._experiments[name] = self._client.create_experiment(
+                        name,
+                        artifacts,
+                        {"mlflow.experimentKind": "custom_model_development"},  # the UI for trainings, not for chats
+                    )
                 except MlflowException:  # another process was first
                     found = self._client.get_experiment_by_name(name)
             if found is not None:
@@ -211,7 +217,22 @@ def serve(tracker: Tracker, port: int, say: Callable[[str], None]) -> None:
         str(port),
     ]
     artifacts = (paths.runs() / "artifacts").as_uri()
-    subprocess.run([*command, "--default-artifact-root", artifacts, "--workers", "1"], check=False)
+    command += ["--default-artifact-root", artifacts, "--workers", "1"]
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }  # jobs would be two more processes, unused
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        server.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # the server has processes of its own
 
 
 @lru_cache(maxsize=1)

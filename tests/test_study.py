@@ -114,9 +114,17 @@ def test_two_processes_that_start_one_study_at_once_on_new_stores_run_every_tria
 ) -> None:
     environment = {**os.environ, "HARNESS_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "1"]
+    # A core each where there are two: processes that do not know of each other would each take all cores.
+    cores = sorted(os.sched_getaffinity(0))
     both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            ["taskset", "-c", str(core), *command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for core in (cores[0], cores[-1])
     ]
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs

@@ -147,9 +147,12 @@ def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
 def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
     """Write the bank to a scratch folder and move it into place whole; a bank that another process made first stays."""
     kept, left_out = _decode(card, root, progress)
+    if not kept:
+        raise UserError(f"corpus {card.name!r}: no usable recording (.g722) in {root}")
     samples, clips = _lay_out(kept)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".bank-", dir=folder.parent))
+    scratch.chmod(0o755)  # mkdtemp's 0700 would keep a shared disk to one user
     try:
         np.save(scratch / "samples.npy", samples)
         if card.kind == "speech":
@@ -182,7 +185,8 @@ def open_bank(
         root = recordings(card, data_dir, say)
         say(f"{card.name}: decoding to 16 kHz")
         _build(card, root, folder, progress)
-    clips = pd.read_csv(folder / "clips.csv", dtype={"clip": str, "name": str, "voice": str, "split": str})
+    text = {"clip": str, "name": str, "voice": str, "split": str}
+    clips = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)  # "null" and "nan" are names
     spans = (
         clips.assign(end=clips.start + clips.samples)
         .groupby(["split", "voice"])

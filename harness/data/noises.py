@@ -53,6 +53,10 @@ class Babble:
     def draw(self, split: str, rng: np.random.Generator, items: int, samples: int) -> np.ndarray:
         return self.speech.draw(split, rng, (items, self.talkers), samples)
 
+    def holds(self, plan: np.ndarray, samples: int, start: int) -> bool:
+        """Whether a talker of one plan row speaks the very recording at `start`, as long as the noise."""
+        return bool((np.abs(plan - start) < samples).any())
+
     def render(self, plan: np.ndarray, samples: int, device: torch.device) -> torch.Tensor:
         voices = self.speech.cut(plan, samples, device)
         level = voices.square().mean(-1, keepdim=True).sqrt()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.data import corpora, noises
 from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
@@ -39,14 +39,27 @@ class MixtureRule(BaseModel):
     """What mixtures are made of. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
     noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    noise: tuple[str, ...] = ("ssn", "babble", "music")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    noise: tuple[str, ...] = Field(("ssn", "babble", "music"), min_length=1)
     unheard: tuple[str, ...] = ("coloured",)
     snr: tuple[float, float] = (0.0, 15.0)
-    test_snrs: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0)
+    test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
     level: tuple[float, float] = (-35.0, -20.0)
     seconds: float = Field(2.0, gt=0.1, le=30)
     items: Items = Items()
+
+    @field_validator("snr", "level")
+    @classmethod
+    def _rising(cls, span: tuple[float, float]) -> tuple[float, float]:
+        if span[0] > span[1]:
+            raise ValueError("must be low, high")
+        return span
+
+    @model_validator(mode="after")
+    def _heard(self) -> MixtureRule:
+        if self.items.mismatched and not self.unheard:
+            raise ValueError("unheard must name a noise, or items.mismatched be 0")
+        return self
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,8 @@ class Scenes:
     def items(self, test_set: str, count: int) -> list[Item]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one.
 
-        Prompt names take turns, so that none is over-represented; noise kinds and SNRs are balanced in shuffled blocks.
+        Prompt names take turns, so that none is over-represented; noise kinds and SNRs are balanced in shuffled blocks;
+        babble never holds the target clip itself.
         """
         speech_split, noise_split = SPLITS[test_set]
         shortest, longest = (seconds * SAMPLE_RATE for seconds in CLIP_SECONDS)
@@ -144,7 +158,10 @@ class Scenes:
             for cell in rng.permutation(len(cells)):
                 clip = turns.iloc[len(chosen) % len(turns)]
                 kind, snr = cells[cell]
-                plan = self.kinds[kind].draw(noise_split, rng, 1, int(clip.samples))[0]
+                noise = self.kinds[kind]
+                plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
+                while isinstance(noise, noises.Babble) and noise.holds(plan, int(clip.samples), int(clip.start)):
+                    plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
                 name = f"{test_set}/{len(chosen):03d}"

@@ -57,5 +57,5 @@ class Denoise:
         parts = []
         for name, oracle in self.quality:
             low, high = controls["unprocessed"][name], controls[oracle][name]
-            parts.append(np.clip((means[name] - low) / (high - low), -1, 1))
+            parts.append(np.clip((means[name] - low) / (high - low), -1, 1) if high > low else 0.0)
         return float(np.mean(parts))

@@ -49,13 +49,10 @@ def test_an_empty_file_is_no_samples(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 17, 4000])
-def test_bytes_that_are_no_speech_decode_to_as_many_samples_or_are_a_value_error(tmp_path, size):
+def test_bytes_that_are_no_speech_decode_to_as_many_samples(tmp_path, size):
     # G.722 has no header: any byte is valid, so a corrupt file is caught by its checksum and not here.
     (tmp_path / "odd.g722").write_bytes(np.random.default_rng(0).bytes(size))
-    try:
-        assert len(decode_g722(tmp_path / "odd.g722")) == 2 * size
-    except ValueError as error:
-        assert "cannot decode" in str(error)
+    assert len(decode_g722(tmp_path / "odd.g722")) == 2 * size
 
 
 def test_the_level_of_a_sine_is_its_mean_power():

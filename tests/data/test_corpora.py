@@ -83,6 +83,14 @@ def test_music_is_split_by_track_three_one_one():
     assert len(set.union(*split)) == 5
 
 
+@pytest.mark.parametrize("name", ["prompts", "music"])
+def test_the_banks_splits_are_those_of_the_cards_rule(name):
+    clips = (scenes().speech if name == "prompts" else music()).clips
+    rule = corpora.card(name).split
+    assert rule
+    assert clips.split.tolist() == [rule.of(*pair) for pair in zip(clips.name, clips.voice, strict=True)]
+
+
 def test_a_recording_that_no_list_names_is_unused():
     rule = SplitRule(by="list", lists={"train": ("a", "b"), "test": ("c",)})
     assert [rule.of(name, name) for name in "abcd"] == ["train", "train", "test", "unused"]

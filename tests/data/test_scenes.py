@@ -336,3 +336,13 @@ def test_one_snr_is_a_range_too():
         speech, noise = active_powers(clean, noisy - clean)
         assert 10 * np.log10(speech / noise) == pytest.approx(5, abs=0.01)
         assert 10 * np.log10(speech) == pytest.approx(-25, abs=0.01)
+
+
+def test_babble_of_a_judged_item_never_holds_the_target_clip_itself() -> None:
+    real = scenes()
+    clips = real.speech.clips.set_index("clip")
+    babble = [item for item in real.items("matched", 240) if item.noise == "babble"]
+    assert len(babble) == 80
+    for item in babble:
+        start, samples = clips.loc[item.clip, ["start", "samples"]]
+        assert all(window + samples <= start or window >= start + samples for window in item.plan)

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+
+from harness import losses, models, tasks
+from harness.errors import UserError
+from harness.losses import all_losses
+from harness.metrics import METRICS, score
+from harness.tasks import TASKS, fields
+from tests.real import CPU, mixtures, scenes
+
+
+@pytest.fixture(params=TASKS)
+def task(request):
+    return tasks.get(request.param)
+
+
+# What every task must do.
+
+
+def test_a_task_knows_its_name_and_is_found_by_it(task):
+    assert TASKS[task.name] is task
+    assert tasks.get(task.name) is task
+
+
+def test_its_metrics_exist_and_selection_uses_watched_ones_only(task):
+    assert set(task.watched) <= set(task.judged) <= set(METRICS)
+    assert set(task.objectives) - {"quality"} <= set(task.watched)
+    assert {name for name, _ in task.quality} <= set(task.watched)
+    assert {oracle for _, oracle in task.quality} <= set(task.controls) - {"unprocessed"}
+
+
+def test_its_scenes_give_what_it_says_and_some_model_predicts_the_rest(task):
+    assert set(scenes().batch(0, 0, 2, CPU)) == set(task.given)
+    able = [info for info in models.all_models().values() if set(task.predicted) <= set(info.gives)]
+    assert able
+    assert all(set(info.fields) <= set(task.given) for info in able)
+
+
+def test_its_reference_loss_can_train_it_and_so_can_others(task):
+    have = fields.available({*task.given, *task.predicted})
+    assert set(all_losses()[task.reference].fields) <= have
+    assert sum(set(info.fields) <= have for info in all_losses().values()) >= 5
+
+
+def test_a_control_is_not_the_name_of_a_loss(task):
+    assert not set(task.controls) & set(all_losses())
+
+
+def test_referee_metrics_remain_whatever_a_loss_targets(task):
+    targeted = {name for info in all_losses().values() for name in info.targets}
+    assert targeted <= set(METRICS)
+    assert "dnsmos_ovrl" in set(task.judged) - targeted
+
+
+# Denoising.
+
+
+@pytest.fixture(scope="module")
+def denoise():
+    return tasks.get("denoise")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return [(torch.from_numpy(noisy), torch.from_numpy(clean)) for noisy, clean in mixtures("validation", 6)]
+
+
+def control(denoise, name, noisy, clean, mask_max=1.0):
+    made = denoise.control(name, noisy, clean, mask_max)
+    assert made.shape == noisy.shape
+    assert np.isfinite(made).all()
+    return made
+
+
+def test_unprocessed_is_the_mixture(denoise, pairs):
+    for noisy, clean in pairs:
+        assert np.array_equal(control(denoise, "unprocessed", noisy, clean), noisy.numpy())
+
+
+def test_each_oracle_is_the_better_one_by_the_metric_whose_ceiling_it_is(denoise, pairs):
+    means = {}
+    for name in denoise.controls:
+        scores = [
+            score(control(denoise, name, noisy, clean), clean.numpy(), ("pesq_wb", "estoi", "si_sdr"))[0]
+            for noisy, clean in pairs
+        ]
+        means[name] = {metric: np.mean([row[metric] for row in scores]) for metric in scores[0]}
+    assert means["oracle_mask"]["pesq_wb"] > means["unprocessed"]["pesq_wb"] + 0.5
+    assert means["oracle_mask"]["estoi"] > means["unprocessed"]["estoi"] + 0.03
+    assert means["oracle_psm"]["si_sdr"] > means["oracle_mask"]["si_sdr"] > means["unprocessed"]["si_sdr"] + 3
+
+
+def test_no_real_mask_within_its_range_comes_closer_than_the_phase_sensitive_one(denoise, pairs):
+    # The frames overlap, so it is the best of each frame and not of the signal; other masks still lose by far.
+    from harness import signal
+
+    noisy, clean = pairs[0]
+    best = np.square(control(denoise, "oracle_psm", noisy, clean) - clean.numpy()).sum()
+    mixture, speech = (signal.stft(signal.pad_to_hop(x[None])) for x in (noisy, clean))
+    wiener = speech.abs() ** 2 / (speech.abs() ** 2 + (mixture - speech).abs() ** 2 + 1e-12)
+    for mask in (wiener, wiener.sqrt(), (speech.abs() / (mixture.abs() + 1e-9)).clamp(0, 1)):
+        other = signal.istft(mixture * mask, len(noisy))[0].numpy()
+        assert np.square(other - clean.numpy()).sum() > 1.05 * best
+
+
+@pytest.mark.parametrize("name", ["oracle_mask", "oracle_psm"])
+def test_an_oracle_of_clean_speech_is_clean_speech(denoise, pairs, name):
+    _, clean = pairs[0]
+    np.testing.assert_allclose(control(denoise, name, clean, clean), clean.numpy(), atol=1e-4)
+
+
+def test_oracles_are_cut_at_the_masks_range(denoise, pairs):
+    _, clean = pairs[0]
+    half = control(denoise, "oracle_mask", clean, 3 * clean, mask_max=0.5)
+    np.testing.assert_allclose(half, 0.5 * clean.numpy(), atol=1e-4)
+    twice = control(denoise, "oracle_mask", clean, 3 * clean, mask_max=2.0)
+    np.testing.assert_allclose(twice, 2 * clean.numpy(), atol=1e-4)
+    inverted = control(denoise, "oracle_psm", clean, -clean)
+    np.testing.assert_allclose(inverted, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 513, 4001])
+@pytest.mark.parametrize("name", ["unprocessed", "oracle_mask", "oracle_psm"])
+def test_controls_are_finite_on_silence_and_short_clips(denoise, name, samples):
+    tone = torch.sin(torch.arange(samples) / 3 + 1)
+    for noisy, clean in ((tone, 0 * tone), (0 * tone, tone), (0 * tone, 0 * tone), (tone, tone)):
+        made = control(denoise, name, noisy, clean)
+        assert np.abs(made).max() < 1.5
+
+
+def test_estimates_are_those_of_the_model_clip_by_clip_and_training_goes_on(denoise, pairs):
+    torch.manual_seed(0)
+    model = models.build("gru_mask").train()
+    estimates = denoise.estimate(model, [noisy for noisy, _ in pairs[:3]], CPU)
+    assert model.training
+    for made, (noisy, _) in zip(estimates, pairs, strict=False):
+        assert made.shape == noisy.shape
+        assert made.dtype == np.float32
+        with torch.no_grad():
+            assert np.array_equal(made, model(noisy[None])["estimate"][0].numpy())
+
+
+def test_quality_is_the_mean_share_of_the_way_from_the_mixture_to_the_oracle(denoise):
+    controls = {
+        "unprocessed": {"pesq_wb": 1.2, "estoi": 0.6, "si_sdr": 5.0},
+        "oracle_mask": {"pesq_wb": 3.2, "estoi": 1.0, "si_sdr": 99.0},
+        "oracle_psm": {"pesq_wb": 99.0, "estoi": 99.0, "si_sdr": 15.0},
+    }
+    assert denoise.selection("quality", controls["unprocessed"], controls) == 0
+    ceiling = {"pesq_wb": 3.2, "estoi": 1.0, "si_sdr": 15.0}
+    assert denoise.selection("quality", ceiling, controls) == pytest.approx(1)
+    between = {"pesq_wb": 1.7, "estoi": 0.7, "si_sdr": 10.0}  # a quarter, a quarter, a half
+    assert denoise.selection("quality", between, controls) == pytest.approx(1 / 3)
+    extreme = {"pesq_wb": 9.0, "estoi": -9.0, "si_sdr": 10.0}  # clipped: 1, -1, a half
+    assert denoise.selection("quality", extreme, controls) == pytest.approx(1 / 6)
+
+
+def test_another_objective_is_that_metric(denoise):
+    assert denoise.selection("pesq_wb", {"pesq_wb": 2.5, "si_sdr": 1.0}, {}) == 2.5
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(UserError, match="unknown task 'denose': did you mean 'denoise'"):
+        tasks.get("denose")
+
+
+def test_every_loss_for_denoising_is_computed_from_its_fields(denoise):
+    batch = scenes().batch(0, 0, 2, CPU)
+    given = batch | {"estimate": 0.9 * batch["noisy"], "parameters": [torch.ones(2, 2)]}
+    have = fields.available(given)
+    for name, info in all_losses().items():
+        if set(info.fields) <= have:
+            value = losses.build(name)(fields.complete(given, info.fields))
+            assert value.isfinite().all(), name

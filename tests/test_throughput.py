@@ -1,0 +1,97 @@
+import math
+import time
+
+import pytest
+import torch
+
+from harness import losses, throughput
+from harness.losses import Objective
+from tests.real import CPU, short_scenes
+
+MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Measure for a moment: what is tested is what is measured, not how well."""
+    monkeypatch.setattr(throughput, "MIN_RUN_SECONDS", 0.05)
+    monkeypatch.setattr(throughput, "STEPS", 3)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return [short_scenes().batch(0, step, 2, CPU) for step in range(2)]
+
+
+def test_a_call_is_timed_in_milliseconds_and_once_before_the_clock_starts():
+    calls: list[float] = []
+
+    def call() -> None:
+        calls.append(time.perf_counter())
+        time.sleep(0.25 if len(calls) == 1 else 0.01)
+
+    median, spread = throughput.timed(call, CPU)
+    assert 10 <= median < 50  # the first call, of 250 ms, is not in it
+    assert 0 <= spread < median
+
+
+def test_peak_memory_is_what_is_held_at_once():
+    def floats(mib: int) -> torch.Tensor:
+        return torch.empty(mib * MIB // 4)
+
+    def one_after_the_other() -> None:
+        for mib in (4, 8, 2):
+            floats(mib)
+
+    def together() -> None:
+        held = [floats(mib) for mib in (4, 8, 2)]
+        del held
+
+    assert throughput.peak_memory(one_after_the_other, CPU) == pytest.approx(8, abs=0.1)
+    assert throughput.peak_memory(together, CPU) == pytest.approx(14, abs=0.1)
+    assert throughput.peak_memory(lambda: None, CPU) == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("expression", ["mse", "si_sdr + 0.1*spectral_mag", "sa_sdr", "mse + 1e-5*l2_penalty"])
+def test_a_loss_alone_has_a_time_a_spread_and_needs_room_for_its_gradient(expression):
+    median, spread, peak = throughput.loss_alone(Objective(losses.parse(expression)), CPU)
+    assert 0.01 < median < 5000
+    assert spread >= 0
+    # The gradient alone is as large as the estimate: 8 x 3 s of float32.
+    assert peak >= 8 * 48_000 * 4 / MIB
+
+
+def test_a_dearer_loss_costs_more():
+    cheap, dear = (throughput.loss_alone(Objective(losses.parse(text)), CPU) for text in ("mse", "spectral_mag"))
+    assert dear[0] > cheap[0]
+    assert dear[2] > cheap[2]
+
+
+def test_the_time_of_an_update_is_that_of_the_loop(batches):
+    start = time.perf_counter()
+    step = throughput.training_step("gru_mask", "mse", batches, CPU, steps=4)
+    passed = 1e3 * (time.perf_counter() - start)
+    assert 0.5 < step < passed / 3  # eight updates and more were made in this time
+
+
+def test_the_loops_overhead_is_a_ratio_for_each_round(batches):
+    ratios = throughput.overhead("gru_mask", "si_sdr", batches, CPU, rounds=2)
+    assert len(ratios) == 2
+    assert all(0.1 < ratio < 20 for ratio in ratios)  # bounds on nonsense: other work may disturb a short measurement
+
+
+def test_a_row_says_what_was_measured_where_and_agrees_with_itself(batches):
+    cost = throughput.measure("1*si_sdr(max_db=30) + mse", "mse", "gru_mask", batches, CPU, "this machine")
+    assert cost.loss == "si_sdr + mse"
+    assert cost.device == "this machine"
+    assert cost.threads == torch.get_num_threads()
+    assert cost.updates_per_s * cost.step_ms == pytest.approx(1000)
+    assert cost.audio_s_per_s == pytest.approx(cost.updates_per_s * 2 * 0.5)  # two items of half a second
+    row = cost.row()
+    assert all(math.isfinite(value) and value >= 0 for value in row.values() if isinstance(value, int | float))
+    assert {"loss", "device", "threads", "dtype", "loss_ms", "ratio_to_mse", "step_ms", "peak_mib"} <= set(row)
+    assert cost.ratio_to_mse > 0.5
+
+
+def test_the_baseline_costs_once_itself(batches):
+    assert throughput.measure("mse", "mse", "gru_mask", batches, CPU, "this machine").ratio_to_mse == 1
