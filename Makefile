@@ -26,7 +26,7 @@ setup: $(BIN)/.installed ## install into .venv (VENV=... moves it)
 $(BIN)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'  # modules are compiled when first used
 	touch $@
 
 study: setup ## tune, confirm and rank LOSS (the quick form), or the study file STUDY

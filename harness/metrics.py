@@ -168,10 +168,10 @@ class Scorer:
             self._pool.shutdown(cancel_futures=True)
 
     def __call__(
-        self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Collection[str]
+        self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Sequence[Collection[str]]
     ) -> list[tuple[dict[str, float], list[str]]]:
-        """Per clip: the metrics and which of them were floored. Names of `METRICS`; same order as given."""
-        jobs = [(np.asarray(e), np.asarray(c), tuple(names)) for e, c in zip(estimates, cleans, strict=True)]
+        """Per clip: the metrics and which of them were floored. names: for each clip, some of `METRICS`."""
+        jobs = [(np.asarray(e), np.asarray(c), tuple(n)) for e, c, n in zip(estimates, cleans, names, strict=True)]
         if self.processes <= 1:
             return [_score(job) for job in jobs]
         if self._pool is None:

@@ -25,7 +25,7 @@ from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
-EVALUATIONS = 4  # looks at validation in the course of a training
+LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
 Report = Callable[[str, int, int], None]  # what is being done, updates done, of how many
 
@@ -180,6 +180,8 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     known = settled(context, planned)
     if known is not None:
         return known
+    for dead in context.tracker.search(f"tags.identity = '{context.identity(planned)}' and tags.state = 'running'"):
+        context.tracker.finish(dead.info.run_id, "interrupted")  # this trial is ours alone: whoever began it is gone
     tags = context.tags(planned.loss) | {
         "identity": context.identity(planned),
         "phase": planned.phase,
@@ -272,7 +274,7 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
         study.optimiser.clip_percentile,
         study.precision == "bf16",
     )
-    looks = {round(updates * (look + 1) / EVALUATIONS) for look in range(EVALUATIONS)}
+    looks = {round(updates * (look + 1) / LOOKS[planned.phase]) for look in range(LOOKS[planned.phase])}
     looks = {min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in looks}
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
@@ -352,10 +354,13 @@ def _test(context: Context, model: torch.nn.Module, folder: Path, mlflow_run: st
 
 
 def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:
-    """Per-item scores: what the item was, its metrics (NaN = missing), and which fell to their floor."""
-    scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], names)
+    """Per-item scores: what the item was, its metrics (NaN = missing), which fell to their floor, which were not asked for."""
+    every = context.study.scenes.items.dnsmos_every
+    cheap = tuple(name for name in names if not name.startswith("dnsmos"))
+    asked = [names if place % every == 0 else cheap for place in range(len(estimates))]
+    scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], asked)
     rows = []
-    for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
+    for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
         about = {
             "test_set": test_set,
             "item": item.id,
@@ -363,7 +368,9 @@ def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: t
             "input_snr": item.snr,
             "noise": item.noise,
         }
-        rows.append({**about, "speaker": item.speaker, **values, "floored": " ".join(floored)})
+        unasked = " ".join(name for name in names if name not in of_item)
+        about |= {"speaker": item.speaker, "floored": " ".join(floored), "unasked": unasked}
+        rows.append(about | dict.fromkeys(names, float("nan")) | values)
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,8 @@ import os
 import queue
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,12 +77,12 @@ def run(context: trial.Context, options: Options, console: Console) -> list[str]
     todo = sum(row.trials - row.settled for row in plan)
     workers = min(worker_count(options), max(todo, 1))
     started = datetime.now()
-    with _View(console, sum(row.trials for row in plan), sum(row.settled for row in plan)) as view:
+    view = _View(console, sum(row.trials for row in plan), sum(row.settled for row in plan))
+    with view, _interruptible():
+        store = study.open_storage(options.storage)  # made before workers race for it
         if workers == 1:
-            with _interruptible():
-                study.work(context, study.open_storage(options.storage), view.show, started)
+            study.work(context, store, view.show, started)
         else:
-            study.open_storage(options.storage)  # made before the workers race for it
             _run_processes(context.study, options, workers, view, started)
     return view.failures
 
@@ -104,10 +106,9 @@ def _run_processes(loaded: spec.Study, options: Options, workers: int, view: _Vi
     except KeyboardInterrupt:
         view.console.print("stopping: running trials are put back")
         for process in processes:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
-        for process in processes:
-            process.join()
+            process.terminate()
+        while any(process.is_alive() for process in processes):  # an undrained queue would keep them from ending
+            _drain(events, view)
         raise
     dead = [process for process in processes if process.exitcode]
     if dead:
@@ -126,6 +127,8 @@ def _drain(events: Any, view: _View) -> None:
 
 def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, events: Any) -> None:
     """Body of one worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     from harness.plugins import load_plugins
@@ -139,11 +142,19 @@ def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, star
         sys.exit(130)
 
 
+def _end_with(parent: int) -> None:
+    """Interrupt this process when its parent is gone: nobody would see it, or stop it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _interruptible:
     """SIGTERM is an interruption like Ctrl-C: trials put themselves back before the process ends."""
 
     def __enter__(self) -> None:
         def stop(number: int, frame: object) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break the putting back
             raise KeyboardInterrupt
 
         self.before = signal.signal(signal.SIGTERM, stop)

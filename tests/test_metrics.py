@@ -205,9 +205,11 @@ def test_a_pool_of_two_processes_gives_the_same_scores_in_the_same_order_as_none
     noisy[1] = noisy[1] * np.nan
     clean[2] = 0 * clean[2]
     with Scorer(1) as alone, Scorer(2) as pool:
-        expected = alone(noisy, clean, NAMES)
-        got = pool(noisy, clean, NAMES)
-        assert pool([], [], NAMES) == []
+        asked = [NAMES] * (len(noisy) - 1) + [CHEAP]
+        expected = alone(noisy, clean, asked)
+        got = pool(noisy, clean, asked)
+        assert set(got[-1][0]) == set(CHEAP) < set(got[0][0])
+        assert pool([], [], []) == []
     for (values, floored), (want, want_floored) in zip(got, expected, strict=True):
         assert floored == want_floored
         np.testing.assert_allclose(list(values.values()), list(want.values()), rtol=1e-12)
@@ -218,4 +220,4 @@ def test_a_pool_of_two_processes_gives_the_same_scores_in_the_same_order_as_none
 
 def test_as_many_estimates_as_references_are_needed(pair):
     with pytest.raises(ValueError, match="shorter"):
-        Scorer(1)([pair[0]], [], CHEAP)
+        Scorer(1)([pair[0]], [], [CHEAP])

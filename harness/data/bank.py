@@ -155,13 +155,17 @@ def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
     scratch.chmod(0o755)  # mkdtemp's 0700 would keep a shared disk to one user
     try:
         np.save(scratch / "samples.npy", samples)
+        hashed = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode())
         if card.kind == "speech":
-            np.save(scratch / "spectrum.npy", _long_term_spectrum(samples, clips[clips.split == "train"]))
+            # Rounded, so that the order of a processor's sums leaves the noise, and its hash, the same.
+            train = _long_term_spectrum(samples, clips[clips.split == "train"])
+            spectrum = np.array([float(f"{value:.4g}") for value in train], np.float32)
+            np.save(scratch / "spectrum.npy", spectrum)
+            hashed.update(spectrum.tobytes())
         clips.to_csv(scratch / "clips.csv", index=False)
         pd.DataFrame(left_out, columns=["clip", "reason"]).to_csv(scratch / "left_out.csv", index=False)
-        digest = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode()).hexdigest()[:16]
         (scratch / "bank.json").write_text(
-            json.dumps({"digest": digest, "clips": len(clips), "left_out": len(left_out)})
+            json.dumps({"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": len(left_out)})
         )
         try:
             os.rename(scratch, folder)

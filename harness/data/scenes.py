@@ -24,12 +24,13 @@ SPLITS = {"validation": ("validation", "validation"), "matched": ("test", "test"
 
 
 class Items(BaseModel):
-    """How many mixtures each judged set holds."""
+    """How many mixtures each judged set holds, and every how many of them DNSMOS judges too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     validation: int = Field(40, ge=2)
     matched: int = Field(120, ge=2)
     mismatched: int = Field(60, ge=0)
+    dnsmos_every: int = Field(1, ge=1)  # DNSMOS takes longer than all other metrics together: every n-th item may do
 
     def of(self, test_set: str) -> int:
         return int(getattr(self, test_set))
@@ -91,11 +92,10 @@ def mix(
     speech_power = speech_power.clamp(min=QUIETEST)
     noise_gain = (speech_power / noise_power.clamp(min=QUIETEST) * 10 ** (-snr / 10)).sqrt()
     gain = (10 ** (level / 10) / speech_power).sqrt()
-    clean = speech * gain[:, None]
-    noisy = torch.addcmul(clean, noise, (noise_gain * gain)[:, None])
-    peak = torch.maximum(noisy.abs().amax(-1), clean.abs().amax(-1))
-    limit = (PEAK / peak.clamp(min=1e-6)).clamp(max=1.0)
-    return noisy.mul_(limit[:, None]), clean.mul_(limit[:, None]), gain * limit
+    noisy = torch.addcmul(speech, noise, noise_gain[:, None])
+    extremes = [part for x in (noisy, speech) for part in (x.amax(-1), -x.amin(-1))]  # no copy of absolute values
+    gain = torch.minimum(gain, PEAK / torch.stack(extremes).amax(0).clamp(min=1e-9))
+    return noisy.mul_(gain[:, None]), speech * gain[:, None], gain
 
 
 def _frame_power(x: torch.Tensor) -> torch.Tensor:

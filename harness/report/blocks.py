@@ -107,7 +107,8 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     wide = scores.set_index(["run_id", "item"])[block.metric].unstack()
     fresh, old = runs[~runs["stale"]], runs[runs["stale"]]
     # Items that only stale runs judged are not on the list any more; an item missing in one run is missing for all.
-    listed = scores.loc[scores["run_id"].isin(fresh["run_id"]), "item"].unique()
+    asked = ~scores["unasked"].fillna("").str.split().map(lambda names: block.metric in names).astype(bool)
+    listed = scores.loc[asked & scores["run_id"].isin(fresh["run_id"]), "item"].unique()
     complete = wide.loc[wide.index.isin(fresh["run_id"]), listed].dropna(how="all").dropna(axis="columns")
     block.missing = len(listed) - complete.shape[1]
 

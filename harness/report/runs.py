@@ -27,7 +27,8 @@ class Results:
         loss optimises directly), studies_read (how many studies have read the test list), preliminary (bool: quick item counts).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
-        because of the reference), floored (names of the metrics that fell back to their floor, separated by spaces).
+        because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
+        floor, and of those that this item was not judged by).
         Diverged runs have no rows.
     curves: run_id, metric, step (update), seconds (training seconds so far), value. Validation metrics over training.
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
@@ -49,7 +50,7 @@ class Results:
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
     "lr params targets studies_read preliminary",
-    "scores": "run_id test_set item cluster input_snr noise speaker floored",
+    "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
@@ -145,7 +146,7 @@ def _tables(name: str, tracker: Tracker, runs: list[Run], file: str) -> pd.DataF
     for run in runs:
         path = tracker.artifact(run.info.run_id, file)
         if path is not None:
-            strings = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str}
+            strings = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
             part = pd.read_csv(path, dtype=strings, keep_default_na=False, na_values={m: [""] for m in METRICS})
             parts.append(part.assign(run_id=run.info.run_id))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[name].split())

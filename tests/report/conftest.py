@@ -64,7 +64,7 @@ def synthetic(
             table["input_snr"] = np.resize([0.0, 5.0, 10.0], 2 * items)
             table["noise"] = np.resize(["babble", "street"], 2 * items)
             table["speaker"] = np.resize(["anna", "bert", "carl", "dora"], 2 * items)
-            table["floored"] = ""
+            table["floored"] = table["unasked"] = ""
             for m, (metric, base) in enumerate(BASE.items()):
                 steps = gain + shift.get((name, metric), 0.0) + seed_effect + own * rng.standard_normal(2 * items)
                 table[metric] = base + SCALE[metric] * (steps + prompt_effect[prompts, m])

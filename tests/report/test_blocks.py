@@ -26,6 +26,16 @@ def test_an_item_missing_in_all_runs_is_counted(make_results):
     assert first_block(results).missing == 1
 
 
+def test_an_item_that_a_metric_was_not_asked_for_is_neither_used_nor_missing(make_results):
+    results = make_results({"mse": 1.0}, items=12, seeds=2)
+    skipped = results.scores["item"].isin(["matched-003", "matched-004"])
+    results.scores.loc[skipped, "pesq_wb"] = np.nan
+    results.scores.loc[skipped, "unasked"] = "dnsmos_ovrl pesq_wb"
+    block = first_block(results)
+    assert block.missing == 0
+    assert block.losses["mse"].shape[1] == 10
+
+
 def test_a_diverged_seed_scores_what_the_unprocessed_recording_scores(make_results):
     block = first_block(make_results({"mse": 1.0, "si_sdr": 1.5}, items=12, diverged=(("si_sdr", 1),)))
     assert block.losses["si_sdr"].loc[1].to_numpy() == pytest.approx(block.controls["unprocessed"].iloc[0].to_numpy())
