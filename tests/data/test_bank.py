@@ -304,5 +304,6 @@ def test_the_long_term_spectrum_is_that_of_the_training_speech_by_scipys_welch(t
     got = bank.spectrum()
     assert got.shape == (257,)
     # scipy's is one-sided: twice the power but at 0 and 8 kHz. Its window is scaled to sum to 1, ours sums to 256.
-    np.testing.assert_allclose(got[1:-1], expected[1:-1] * 256**2 / 2, rtol=1e-4)
-    np.testing.assert_allclose(got[[0, -1]], expected[[0, -1]] * 256**2, rtol=1e-4, atol=1e-9)
+    # The bank keeps four digits.
+    np.testing.assert_allclose(got[1:-1], expected[1:-1] * 256**2 / 2, rtol=6e-4)
+    np.testing.assert_allclose(got[[0, -1]], expected[[0, -1]] * 256**2, rtol=6e-4, atol=1e-9)
