@@ -272,16 +272,20 @@ def report(tracking_uri: TrackingUri = None) -> None:
 
 
 def _report(tracker: Any, protocol: str | None) -> None:
-    """Write the report; print the table of one protocol, or of all."""
+    """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
     from harness import paths
-    from harness.report import page, ranking, runs
+    from harness.report import ranking, runs, stamp, tables
 
     with console.status("writing the report"):
         results = runs.read(tracker)
         analysis = ranking.analyse(results)
-        index = page.write_report(results, paths.reports(), analysis)
+        if protocol is None or not stamp.current(results, paths.reports()):
+            from harness.report import page
+
+            page.write_report(results, paths.reports(), analysis)
+            stamp.leave(results, paths.reports())
     for name in [protocol] if protocol else dict.fromkeys(analysis.ranking["protocol"]):
-        rows = page.summary_table(analysis, name)
+        rows = tables.summary_table(analysis, name)
         table = Table(box=None, padding=(0, 1), pad_edge=False)
         for number, column in enumerate(rows.columns):
             table.add_column(str(column), justify="left" if number == 0 else "right")
@@ -289,7 +293,7 @@ def _report(tracker: Any, protocol: str | None) -> None:
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
         _say(f"protocol {name}, matched test: mean, gain over unprocessed; losses that share a letter are tied")
-    _say(f"report: {index}")
+    _say(f"report: {paths.reports() / 'index.html'}")
 
 
 @app.command()

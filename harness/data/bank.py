@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,8 @@ class Bank:
     regions: dict[str, np.ndarray]
     digest: str
     folder: Path
+    # For each split and window length, where its regions begin and how many windows fit before each: drawn from at every step.
+    _room: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def clip(self, name: str) -> np.ndarray:
         """Samples of one clip as float32 in [-1, 1)."""
@@ -62,15 +64,16 @@ class Bank:
 
     def draw(self, split: str, rng: np.random.Generator, shape: int | tuple[int, ...], samples: int) -> np.ndarray:
         """Random window starts within the regions of a split, each region as likely as it is long."""
-        starts, lengths = self.regions.get(split, np.zeros((2, 0), np.int64))
-        room = np.maximum(lengths - samples + 1, 0)
-        if room.sum() == 0:
+        if (split, samples) not in self._room:
+            starts, lengths = self.regions.get(split, np.zeros((2, 0), np.int64))
+            self._room[split, samples] = starts, np.concatenate([[0], np.cumsum(np.maximum(lengths - samples + 1, 0))])
+        starts, before = self._room[split, samples]
+        if before[-1] == 0:
             raise UserError(
                 f"corpus {self.card.name!r} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or more"
             )
-        place = rng.integers(0, room.sum(), shape)
-        before = np.concatenate([[0], np.cumsum(room)])
-        pick = np.searchsorted(before, place, side="right") - 1
+        place = rng.integers(0, before[-1], shape)
+        pick = before.searchsorted(place, side="right") - 1
         return starts[pick] + place - before[pick]
 
     def left_out(self) -> pd.DataFrame:

@@ -59,8 +59,8 @@ class Babble:
 
     def render(self, plan: np.ndarray, samples: int, device: torch.device) -> torch.Tensor:
         voices = self.speech.cut(plan, samples, device)
-        level = voices.square().mean(-1, keepdim=True).sqrt()
-        return torch.bmm(1 / (level + 1e-4).transpose(1, 2), voices)[:, 0]
+        level = torch.linalg.vector_norm(voices, dim=-1) / samples**0.5
+        return torch.bmm(1 / (level + 1e-4)[:, None], voices)[:, 0]
 
 
 @dataclass(frozen=True)

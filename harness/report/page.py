@@ -37,7 +37,7 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     analysis = analysis or analyse(results)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
-    _write(folder / "pairs.csv", analysis.pairs.to_csv(index=False))
+    _write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
     _write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
     return _write(folder / "index.html", render(results, analysis))
 

@@ -48,7 +48,8 @@ RANKING = [
     "run_id",
 ]
 PAIRS = ["a", "b", "test_set", "metric", "diff", "low", "high", "p_adjusted", "p_a_beats_b", "protocol"]
-GAINS = ["protocol", "test_set", "metric", "loss", "gain", "low", "high"]
+GAINS = ["protocol", "test_set", "metric", "loss", "gain", "low", "high", "adjusted_low", "adjusted_high", "p_adjusted"]
+GAINS += ["p_beats"]
 RELIABILITY = ["protocol", "test_set", "metric", "tau", "separated", "pairs"]
 GOODHART = ["protocol", "test_set", "loss", "gained", "lost"]
 
@@ -201,6 +202,13 @@ def _gains(block: Block) -> list[dict]:
         return []
     names = [*block.losses, *(name for name in block.controls if name != UNPROCESSED)]
     clusters = _clusters(block, block.controls)
-    estimate = _estimates([block.difference(name, UNPROCESSED) for name in names], clusters)
+    differences = [block.difference(name, UNPROCESSED) for name in names]
+    estimate = _estimates(differences, clusters)
     low, high = interval(estimate)
-    return [{"loss": name, "gain": estimate.mean[i], "low": low[i], "high": high[i]} for i, name in enumerate(names)]
+    adjusted, levels = holm(p_value(estimate))
+    wide_low, wide_high = interval(estimate, levels)
+    return [
+        {"loss": name, "gain": estimate.mean[i], "low": low[i], "high": high[i], "p_adjusted": adjusted[i]}
+        | {"adjusted_low": wide_low[i], "adjusted_high": wide_high[i], "p_beats": win_probability(differences[i])}
+        for i, name in enumerate(names)
+    ]

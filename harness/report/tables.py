@@ -30,6 +30,17 @@ THROUGHPUT = [
 CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
 
 
+def pairs_file(analysis: Analysis) -> pd.DataFrame:
+    """Rows of `pairs.csv`: every two ranked losses, then every loss and control against the unprocessed recording.
+
+    Holm-adjusted within each of the two families, per protocol, test set and metric.
+    """
+    names = {"loss": "a", "gain": "diff", "adjusted_low": "low", "adjusted_high": "high", "p_beats": "p_a_beats_b"}
+    against = analysis.gains.drop(columns=["low", "high"]).rename(columns=names).assign(b=UNPROCESSED)
+    parts = [table for table in (analysis.pairs, against[analysis.pairs.columns]) if len(table)]
+    return pd.concat(parts, ignore_index=True) if parts else analysis.pairs
+
+
 def summary_table(analysis: Analysis, protocol: str | None = None, test_set: str = "matched") -> pd.DataFrame:
     """What the console prints after a study: one row a loss or control, best overall first, all cells text.
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from harness.report import page, tables, words
+from harness.report import page, stamp, tables, words
 from harness.report.ranking import PAIRS, RANKING, analyse
 from harness.report.runs import Results
 
@@ -202,3 +202,27 @@ def test_mixed_commits_and_devices_are_said(make_results):
     said = " ".join(words.cautions(results, analyse(results), "p1"))
     assert "come from 2 commits: abc1234 and fff." in said
     assert "come from 2 devices: cpu (16 cores) and cuda." in said
+
+
+def test_the_pairs_file_holds_every_loss_against_the_unprocessed_recording_too(make_results, tmp_path):
+    page.write_report(make_results({"mse": 1.0, "si_sdr": 2.0}, items=12, seeds=3), tmp_path)
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    own = pairs[(pairs.b == "unprocessed") & (pairs.test_set == "matched") & (pairs.metric == "pesq_wb")].set_index("a")
+    ranking = pd.read_csv(tmp_path / "ranking.csv")
+    means = ranking[(ranking.test_set == "matched") & (ranking.metric == "pesq_wb")].set_index("loss")["mean"]
+    assert own["diff"]["si_sdr"] == pytest.approx(means["si_sdr"] - means["unprocessed"])
+    assert own["low"]["si_sdr"] < own["diff"]["si_sdr"] < own["high"]["si_sdr"]
+    assert len(pairs[(pairs.a == "si_sdr") & (pairs.b == "mse")]) == len(
+        pairs[(pairs.a == "si_sdr") & (pairs.b == "unprocessed")]
+    )
+
+
+def test_a_report_is_current_until_the_results_or_the_page_change(make_results, tmp_path):
+    results = make_results({"mse": 1.0}, items=6, seeds=2)
+    assert not stamp.current(results, tmp_path)
+    (tmp_path / "index.html").write_text("page")
+    stamp.leave(results, tmp_path)
+    assert stamp.current(make_results({"mse": 1.0}, items=6, seeds=2), tmp_path)
+    assert not stamp.current(make_results({"mse": 1.0}, items=6, seeds=3), tmp_path)
+    (tmp_path / "index.html").unlink()
+    assert not stamp.current(results, tmp_path)
