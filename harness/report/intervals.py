@@ -1,7 +1,7 @@
 """Estimators on arrays: how large a paired difference is, how sure that is, and which of many differences are real.
 
 Seeds and items are both random: another seed would train another net, and another prompt would be another sentence. An
-interval that resamples only one of them is too narrow (protocol.md has the simulated coverages). So every interval here
+interval that resamples only one of them is too narrow. So every interval here
 is a two-way one: crossed random effects of seed and cluster, after Cochran (1951) and Satterthwaite (1946).
 """
 

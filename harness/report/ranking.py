@@ -1,6 +1,6 @@
 """Rank the losses of each protocol: means with intervals, paired differences, ties and what they add up to.
 
-The rules are those of protocol.md: only paired differences are compared, two losses are tied unless the Holm-adjusted
+The rules: only paired differences are compared, two losses are tied unless the Holm-adjusted
 interval of their difference excludes 0, and a loss keeps its place in the ranking of a metric that it optimises
 (marked).
 """
