@@ -78,21 +78,6 @@ def _load(
     return spec.load(name or "quick", overrides)
 
 
-def _open(loaded: Any, options: Any) -> Any:
-    """The context of a study, with a bar while recordings are decoded."""
-    from rich.progress import Progress
-
-    from harness import workers
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("decoding recordings", total=None, visible=False)
-
-        def show(done: int, of: int) -> None:
-            bar.update(line, completed=done, total=of, visible=True)
-
-        return workers.open_study(loaded, options, workers.cores(), _say, show)
-
-
 @app.command()
 def study(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
@@ -117,7 +102,7 @@ def study(
     from harness import workers as pool
 
     options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
-    context = _open(loaded, options)
+    context = pool.open_study(loaded, options, pool.cores(), _say)
     failures = pool.run(context, options, console)
     with console.status("measuring throughput") as status:
 
@@ -157,7 +142,7 @@ def plan(
     from harness import workers as pool
 
     options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
-    context = _open(loaded, options)
+    context = pool.open_study(loaded, options, pool.cores(), _say)
     rows = studies.plan(context)
     table = Table(
         "loss",
