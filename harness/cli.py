@@ -78,6 +78,21 @@ def _load(
     return spec.load(name or "quick", overrides)
 
 
+def _open(loaded: Any, options: Any) -> Any:
+    """The context of a study, with a bar while recordings are decoded."""
+    from rich.progress import Progress
+
+    from harness import workers
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task("decoding recordings", total=None, visible=False)
+
+        def show(done: int, of: int) -> None:
+            bar.update(line, completed=done, total=of, visible=True)
+
+        return workers.open_study(loaded, options, workers.cores(), _say, show)
+
+
 @app.command()
 def study(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
@@ -102,7 +117,7 @@ def study(
     from harness import workers as pool
 
     options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
-    context = pool.open_study(loaded, options, pool.cores(), _say)
+    context = _open(loaded, options)
     failures = pool.run(context, options, console)
     with console.status("measuring throughput") as status:
 
@@ -142,7 +157,7 @@ def plan(
     from harness import workers as pool
 
     options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
-    context = pool.open_study(loaded, options, pool.cores(), _say)
+    context = _open(loaded, options)
     rows = studies.plan(context)
     table = Table(
         "loss",

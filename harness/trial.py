@@ -19,7 +19,7 @@ import torch
 from harness import losses, models, spec, tasks, train
 from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE
-from harness.data.scenes import Item, Scenes, list_digest, open_scenes
+from harness.data.scenes import Item, Scenes, list_digest
 from harness.errors import UserError
 from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
@@ -58,14 +58,20 @@ class Outcome:
 
 @dataclass
 class Context:
-    """All that the trials of one study share in one process."""
+    """All that the trials of one study share in one process.
+
+    picture: draws (noisy, clean, estimate, sample rate) as PNG bytes; handed in, because plotting is a room above.
+    controls: validation means of the controls, filled when first needed.
+    """
 
     study: spec.Study
     scenes: Scenes
     device: torch.device
     tracker: Tracker
     scorer: Scorer
+    picture: Callable[..., bytes]
     sets: dict[str, list[Item]] = field(default_factory=dict)
+    controls: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items
@@ -154,18 +160,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def open_context(
-    study: spec.Study,
-    device: torch.device,
-    tracker: Tracker,
-    scorer: Scorer,
-    data_dir: Path | None,
-    say: Callable[[str], None],
-) -> Context:
-    """Open the corpora (fetching them where needed) and everything else that trials need."""
-    return Context(study, open_scenes(study.corpus, study.scenes, data_dir, say), device, tracker, scorer)
-
-
 def settled(context: Context, planned: Planned) -> Outcome | None:
     """The outcome of the settled run of the same identity, whatever study made it."""
     run = context.tracker.find(context.identity(planned))
@@ -219,13 +213,10 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
 
 
 def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
-    mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
     points, tables = [], []
     for name in context.sets:
         report(planned.title, 0, 1)
-        estimates = [
-            context.task.control(planned.loss, noisy, clean, mask_max) for noisy, clean in context.mixtures[name]
-        ]
+        estimates = _control_clips(context, planned.loss, name)
         names = context.task.watched if name == "validation" else context.task.judged
         table = judge(context, name, estimates, names)
         points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, names).items()]
@@ -237,25 +228,25 @@ def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, 
     return Outcome("finished", None)
 
 
+def _control_clips(context: Context, name: str, test_set: str) -> list[np.ndarray]:
+    """What a control makes of every mixture of a judged set."""
+    mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
+    return [context.task.control(name, noisy, clean, mask_max) for noisy, clean in context.mixtures[test_set]]
+
+
 def control_means(context: Context) -> dict[str, dict[str, float]]:
     """Validation means of every control: from their runs, or measured here where those are not settled yet."""
-    if "control_means" not in context.__dict__:
-        found = {}
-        for name in context.task.controls:
-            settled_run = context.tracker.find(context.identity(Planned(name, "control")))
-            if settled_run is not None:
-                found[name] = {
-                    metric: settled_run.data.metrics[f"validation/{metric}"] for metric in context.task.watched
-                }
-            else:
-                mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
-                clips = [
-                    context.task.control(name, noisy, clean, mask_max)
-                    for noisy, clean in context.mixtures["validation"]
-                ]
-                found[name] = means(judge(context, "validation", clips, context.task.watched), context.task.watched)
-        context.__dict__["control_means"] = found
-    return context.__dict__["control_means"]
+    watched = context.task.watched
+    for name in context.task.controls:
+        if name in context.controls:
+            continue
+        run = context.tracker.find(context.identity(Planned(name, "control")))
+        if run is not None:
+            context.controls[name] = {metric: run.data.metrics[f"validation/{metric}"] for metric in watched}
+        else:
+            clips = _control_clips(context, name, "validation")
+            context.controls[name] = means(judge(context, "validation", clips, watched), watched)
+    return context.controls
 
 
 def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
@@ -383,8 +374,6 @@ def _keep_audio(context: Context, test_set: str, estimates: list[np.ndarray], fo
     """Noisy, clean and estimate of the fixed listening items, as WAV and as spectrograms."""
     import soundfile
 
-    from harness.report import plots
-
     for place in range(min(LISTENING.get(test_set, 0), len(estimates))):
         noisy, clean = (signal.numpy() for signal in context.mixtures[test_set][place])
         name = context.sets[test_set][place].id.replace("/", "_")
@@ -392,7 +381,7 @@ def _keep_audio(context: Context, test_set: str, estimates: list[np.ndarray], fo
         clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(estimates[place], -1, 1)}
         for kind, samples in clips.items():
             soundfile.write(folder / "audio" / f"{name}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-        (folder / "audio" / f"{name}.png").write_bytes(plots.spectrogram(**clips, sample_rate=SAMPLE_RATE))
+        (folder / "audio" / f"{name}.png").write_bytes(context.picture(**clips, sample_rate=SAMPLE_RATE))
 
 
 def _notes(context: Context) -> list[str]:

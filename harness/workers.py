@@ -15,10 +15,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness import spec, study, trial
+from harness.data.bank import Progress
+from harness.data.scenes import open_scenes
 from harness.study import Event
 
 
@@ -56,9 +58,14 @@ def cores() -> int:
 
 
 def open_study(
-    loaded: spec.Study, options: Options, threads: int, say: Callable[[str], None], rank: int = 0
+    loaded: spec.Study,
+    options: Options,
+    threads: int,
+    say: Callable[[str], None],
+    progress: Progress = lambda done, of: None,
+    rank: int = 0,
 ) -> trial.Context:
-    """Everything that trials need, in this process, with so many threads."""
+    """Everything that trials need, in this process, with so many threads; recordings are fetched and decoded if need be."""
     import torch
 
     from harness.metrics import Scorer
@@ -68,7 +75,15 @@ def open_study(
     device = trial.pick_device(options.device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank % torch.cuda.device_count())
-    return trial.open_context(loaded, device, Tracker(options.tracking_uri), Scorer(threads), options.data_dir, say)
+    tracker = Tracker(options.tracking_uri)
+    scenes = open_scenes(loaded.corpus, loaded.scenes, options.data_dir, say, progress)
+    return trial.Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
+
+
+def _picture(**arguments: Any) -> bytes:
+    from harness.report import plots  # matplotlib takes a second to import
+
+    return plots.spectrogram(**arguments)
 
 
 def run(context: trial.Context, options: Options, console: Console) -> list[str]:
@@ -136,7 +151,7 @@ def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, star
     load_plugins(options.plugins)
     try:
         with _interruptible():
-            context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank)
+            context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
             study.work(context, study.open_storage(options.storage), events.put, started, rank)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -169,8 +184,13 @@ class _View:
     def __init__(self, console: Console, total: int, settled: int) -> None:
         self.console = console
         self.failures: list[str] = []
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        columns = (
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+        )
+        self._progress = bars.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._all = self._progress.add_task("trials", total=total, completed=settled)
         self._workers: dict[int, Any] = {}
 
