@@ -88,17 +88,30 @@ class Tracker:
     def parent(self, experiment: str, name: str, identity: str, tags: Mapping[str, str]) -> str:
         """Id of the parent run (protocol x loss) of that identity, made where it does not exist.
 
-        Of two that were made at once the older stays.
+        Several may make it at once. MLflow has one unique key, the name of an experiment: who enters it first names the run
+        that stays, and the identity is given to no other. The experiment is empty and hidden (deleted) from then on.
         """
-        where = f"tags.identity = '{identity}'"
-        if not self.search(where):
-            mine = self._start(experiment, name, {**tags, "identity": identity, "phase": "parent"})
-            self._client.set_terminated(mine, "FINISHED")
-            first = min(self.search(where), key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id
-            if first != mine:
-                self._client.delete_run(mine)
-            return first
-        return min(self.search(where), key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id
+        found = self.search(f"tags.identity = '{identity}'")
+        if found:
+            return found[0].info.run_id
+        from mlflow.exceptions import MlflowException
+
+        mine = self._start(experiment, name, {**tags, "phase": "parent"})
+        key = f"parent of {identity}"
+        try:
+            self._client.delete_experiment(self._client.create_experiment(key, tags={"run": mine}))
+            first = mine
+        except MlflowException:
+            entered = self._client.get_experiment_by_name(key)
+            if entered is None:
+                raise
+            first = entered.tags["run"]
+            self._client.delete_run(mine)
+            if self._client.get_run(first).info.lifecycle_stage == "deleted":
+                self._client.restore_run(first)  # taken out of the UI by hand, and asked for again
+        self.tag(first, identity=identity)
+        self._client.set_terminated(first, "FINISHED")
+        return first
 
     def start(
         self, experiment: str, name: str, parent: str | None, tags: Mapping[str, str], params: Mapping[str, Any]
@@ -125,8 +138,14 @@ class Tracker:
             self._client.log_batch(run, metrics=metrics[start : start + 1000])
 
     def tag(self, run: str, **tags: str) -> None:
+        """Set tags. Of two processes that set a new one at once MLflow refuses one, which then finds it and replaces it."""
+        from mlflow.exceptions import MlflowException
+
         for name, value in tags.items():
-            self._client.set_tag(run, name, value)
+            try:
+                self._client.set_tag(run, name, value)
+            except MlflowException:
+                self._client.set_tag(run, name, value)
 
     def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
         """Close a run: artifacts first, the state last, so that a settled run is whole."""

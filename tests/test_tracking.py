@@ -65,8 +65,8 @@ def test_a_parent_is_made_once_and_found_again(uri: str) -> None:
 
 
 def test_parents_made_at_once_by_several_trackers_leave_one(uri: str) -> None:
-    trackers, made = [Tracker(uri) for _ in range(4)], []
-    barrier = threading.Barrier(4)
+    trackers, made = [Tracker(uri) for _ in range(8)], []
+    barrier = threading.Barrier(8)
 
     def make(tracker: Tracker) -> None:
         barrier.wait()
@@ -80,6 +80,39 @@ def test_parents_made_at_once_by_several_trackers_leave_one(uri: str) -> None:
     left = [run.info.run_id for run in trackers[0].search("tags.identity = 'parent-2'")]
     assert len(left) == 1
     assert set(made) == set(left)
+    assert [run.info.run_id for run in trackers[0].search("tags.phase = 'parent' and tags.loss = 'snr'")] == left
+    assert [e.name for e in trackers[0]._client.search_experiments()] == ["denoise", "Default"]
+
+
+def test_a_tag_that_several_set_at_once_is_set(uri: str) -> None:
+    run = Tracker(uri).start("denoise", "tagged", None, {}, {})
+    trackers, barrier = [Tracker(uri) for _ in range(8)], threading.Barrier(8)
+    faults: list[Exception] = []
+
+    def choose(tracker: Tracker) -> None:
+        for number in range(8):
+            barrier.wait()
+            try:
+                tracker.tag(run, **{f"selected_{number}": "the same"})
+            except Exception as fault:
+                faults.append(fault)
+
+    threads = [threading.Thread(target=choose, args=(tracker,)) for tracker in trackers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    tags = trackers[0]._client.get_run(run).data.tags
+    assert {tags[f"selected_{number}"] for number in range(8)} == {"the same"}
+
+
+def test_a_parent_that_was_deleted_by_hand_comes_back(uri: str) -> None:
+    tracker = Tracker(uri)
+    first = tracker.parent("denoise", "l1", "parent-3", {"loss": "l1"})
+    tracker._client.delete_run(first)
+    assert tracker.parent("denoise", "l1", "parent-3", {"loss": "l1"}) == first
+    assert [run.info.run_id for run in tracker.search("tags.identity = 'parent-3'")] == [first]
 
 
 def test_a_database_that_two_make_at_once_is_one_whole_file(tmp_path: Path) -> None:
