@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness import losses, spec, throughput
+from harness import losses, outbox, spec, throughput
 from harness.trial import Context, device_name
 
 BASELINE = "mse"
@@ -73,6 +73,6 @@ def _keep(context: Context, row: dict[str, Any], device: str) -> None:
         "device": device,
         "model": context.study.model,
     }
-    run = context.tracker.start(EXPERIMENT, row["loss"], None, tags, words)
-    context.tracker.log(run, [(name, value, 0) for name, value in row.items() if name not in words])
-    context.tracker.finish(run, "finished")
+    record = outbox.Record(context.tracker, EXPERIMENT, row["loss"], None, tags, words)
+    record.log([(name, value, 0) for name, value in row.items() if name not in words])
+    record.close("finished")

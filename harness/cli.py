@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +51,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
 Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
+MaxHours = Annotated[
+    float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -78,11 +84,48 @@ def _load(
     return spec.load(name or "quick", overrides)
 
 
+def _asked(
+    name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
+    weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
+    workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
+    max_hours: MaxHours = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The study and how it is to be run: the parameters that `study`, `plan` and `worker` share."""
+    loaded = _load(
+        name,
+        loss,
+        plugin,
+        trials,
+        updates,
+        task=task,
+        model=model,
+        corpus=corpus,
+        weighting=weighting,
+        objective=objective,
+        seeds=seeds,
+    )
+    from harness.workers import Options
+
+    return loaded, Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()), max_hours)
+
+
+def _of_a_study(body: Callable[[Any, Any], None]) -> Callable[..., None]:
+    """A command with the parameters of `_asked`, whose body gets the study and its options."""
+
+    @functools.wraps(body)
+    def command(**given: Any) -> None:
+        body(*_asked(**given))
+
+    command.__signature__ = inspect.signature(_asked, eval_str=True).replace(return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {**_asked.__annotations__, "return": "None"}
+    return command
+
+
 def _open(loaded: Any, options: Any) -> Any:
-    """The context of a study, with a bar while recordings are decoded."""
+    """The context of a study, with a bar while recordings are decoded. Results that wait for the store are sent first."""
     from rich.progress import Progress
 
-    from harness import workers
+    from harness import outbox, workers
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("decoding recordings", total=None, visible=False)
@@ -90,35 +133,44 @@ def _open(loaded: Any, options: Any) -> Any:
         def show(done: int, of: int) -> None:
             bar.update(line, completed=done, total=of, visible=True)
 
-        return workers.open_study(loaded, options, workers.cores(), _say, show)
+        context = workers.open_study(loaded, options, workers.cores(), _say, show)
+    outbox.send(context.tracker)
+    return context
+
+
+def _run(context: Any, options: Any) -> list[str]:
+    """Make the runs that are left; what failed, in lines. Ends the command where the store does not take the results."""
+    from harness import estimate, outbox, workers
+    from harness import study as studies
+
+    failures = workers.run(context, options, console)
+    if left := outbox.send(context.tracker):
+        _fail(failures)
+        raise UserError(
+            f"tracking-uri {context.tracker.uri!r}: does not take results; {left} of them wait in runs/outbox, and the "
+            "same command sends them once it does"
+        )
+    if options.max_hours is not None:
+        rows = studies.plan(context)
+        if any(row.settled < row.trials for row in rows):
+            _say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")
+            _say("the same command goes on where this one stopped")
+    return failures
+
+
+def _fail(failures: list[str]) -> None:
+    for failure in failures:
+        console.print(f"not done: {failure}", style="red", markup=False)
 
 
 @app.command()
-def study(
-    name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
-    workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-) -> None:  # fmt: skip
+@_of_a_study
+def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
-    loaded = _load(
-        name,
-        loss,
-        plugin,
-        trials,
-        updates,
-        task=task,
-        model=model,
-        corpus=corpus,
-        weighting=weighting,
-        objective=objective,
-        seeds=seeds,
-    )
     from harness import bench
-    from harness import workers as pool
 
-    options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
     context = _open(loaded, options)
-    failures = pool.run(context, options, console)
+    failures = _run(context, options)
     with console.status("measuring throughput") as status:
 
         def show(text: str, done: int, of: int) -> None:
@@ -126,37 +178,28 @@ def study(
 
         failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
     _report(context.tracker, context.protocol_digest)
-    for failure in failures:
-        console.print(f"not done: {failure}", style="red", markup=False)
+    _fail(failures)
     if failures:
         raise typer.Exit(1)
 
 
 @app.command()
-def plan(
-    name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
-    workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-) -> None:  # fmt: skip
+@_of_a_study
+def worker(loaded: Any, options: Any) -> None:
+    """Join a study that runs elsewhere on the same stores, given the same options: make runs, write no report."""
+    failures = _run(_open(loaded, options), options)
+    _fail(failures)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_of_a_study
+def plan(loaded: Any, options: Any) -> None:
     """Show what `study` would run, what it would reuse, and how long that takes. Starts no run."""
-    loaded = _load(
-        name,
-        loss,
-        plugin,
-        trials,
-        updates,
-        task=task,
-        model=model,
-        corpus=corpus,
-        weighting=weighting,
-        objective=objective,
-        seeds=seeds,
-    )
     from harness import estimate
     from harness import study as studies
-    from harness import workers as pool
 
-    options = pool.Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()))
     context = _open(loaded, options)
     rows = studies.plan(context)
     table = Table(
@@ -174,7 +217,7 @@ def plan(
             row.loss, row.phase, str(row.trials), str(row.settled), str(left), str(row.updates) if row.updates else ""
         )
     console.print(table)
-    _say(estimate.sentence(context, rows, pool.worker_count(options)))
+    _say(estimate.sentence(context, rows, options))
 
 
 @app.command()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -18,3 +21,15 @@ def unknown(what: str, name: str, valid: Iterable[str], see: str) -> UserError:
         f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
     )
     return UserError(f"unknown {what} {str(name)!r}: {hint} See all with: {see}")
+
+
+def in_one_line(error: Exception) -> str:
+    """What ended a trial, where, and what to change, in one line."""
+    text = " ".join(str(error).split())[:300]
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which would have to be imported to be named
+        return f"out of memory: make `batch` or `scenes: seconds` smaller in the study, or take --device cpu ({text})"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left for {error.filename or 'temporary files'}: free some, then run the same command again"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    return f"{type(error).__name__}: {text}{where}"

@@ -6,6 +6,7 @@ import statistics
 
 from harness.study import PlanRow
 from harness.trial import Context, device_name
+from harness.workers import Options, worker_count
 
 GUESS = {
     "update": 0.055,
@@ -15,9 +16,9 @@ GUESS = {
 }  # seconds on a CPU core where nothing was measured
 
 
-def sentence(context: Context, rows: list[PlanRow], workers: int) -> str:
+def sentence(context: Context, rows: list[PlanRow], options: Options) -> str:
     """The time left, in words, and what it rests on."""
-    clocks = _measured(context)
+    clocks, workers = _measured(context), worker_count(options)
     left = {
         phase: sum(row.trials - row.settled for row in rows if row.phase == phase)
         for phase in ("control", "tune", "confirm")

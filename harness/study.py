@@ -13,21 +13,24 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import losses, paths, spec, trial
-from harness.errors import UserError
+from harness import losses, outbox, paths, spec, trial
+from harness.errors import UserError, in_one_line
+from harness.liveness import is_gone, mine
 from harness.tracking import make_once
 from harness.trial import Context, Outcome, Planned
 
 EDGE_POINTS = 2  # rates that a best rate on the edge may add
-HEARTBEAT = 10  # seconds; a trial without one for six times as long is taken to be dead
+HEARTBEAT = 10  # seconds between a running trial's signs of life
+GRACE = 6 * HEARTBEAT  # seconds without one after which a trial is taken to be dead
 PARAMETERS = {"lr": (1e-9, 1e3), "seed": (0, 1e9)}  # what a plan can hold, in ranges that hold every value
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # a diverged trial is told as pruned
@@ -46,9 +49,7 @@ def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
 
     def connect(address: str) -> optuna.storages.RDBStorage:
         wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}
-        return optuna.storages.RDBStorage(
-            address, engine_kwargs=wait, heartbeat_interval=HEARTBEAT, grace_period=6 * HEARTBEAT
-        )
+        return optuna.storages.RDBStorage(address, engine_kwargs=wait, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
 
     try:
         if url.startswith("sqlite:///"):
@@ -91,6 +92,7 @@ class Queue:
 
     def over(self, plans: list[dict[str, Any]], since: datetime) -> bool:
         """Whether nothing of these plans waits or runs any more."""
+        self.refresh()
         self.enqueue(plans, since)
         stand = [self.of_plan(plan) for plan in plans]
         return all(t is None or t.state in OVER for t in stand)
@@ -98,8 +100,21 @@ class Queue:
     def waiting(self) -> bool:
         return any(t.state == TrialState.WAITING for t in self.trials)
 
-    def running(self) -> bool:
-        return any(t.state == TrialState.RUNNING for t in self.trials)
+    def bury(self) -> None:
+        """Fail the running trials whose process is dead, so that they are enqueued again."""
+        optuna.storages.fail_stale_trials(self.optuna)
+        for t in self.trials:
+            if t.state == TrialState.RUNNING and _is_dead(t):
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
+                    self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+
+
+def _is_dead(running: FrozenTrial) -> bool:
+    owner = running.user_attrs.get("owner")
+    if owner is not None:
+        return is_gone(owner)
+    # Killed before its first word and its first heartbeat: nothing but time tells.
+    return running.datetime_start is not None and datetime.now() - running.datetime_start > timedelta(seconds=GRACE)
 
 
 def best_rate(scores: dict[float, float | None]) -> float:
@@ -159,12 +174,11 @@ class Job:
             rate: t.value if t is not None and t.state == TrialState.COMPLETE else None for rate, t in stand.items()
         }
 
-    def advance(self) -> Queue:
-        """Plan what is due; the queue that holds the work."""
+    def advance(self) -> Queue | None:
+        """Plan what is due; the queue that holds the work, None where all is done."""
         if self.decided is None and self.shipped is not None:
             self._decide(self.shipped, "shipped", {})
         if self.decided is None:
-            self.tuning.refresh()
             if not self.tuning.over([_tuning_plan(rate) for rate in self.rates()], self.since):
                 return self.tuning
             scores = self.scores()
@@ -173,16 +187,17 @@ class Job:
                 self.tuning.enqueue([_tuning_plan(edge)], self.since)
                 return self.tuning
             self._decide(best_rate(scores), "tuned", scores)
-        self.confirm.refresh()
-        self.confirm.enqueue([{"lr": self.decided, "seed": seed} for seed in self.context.study.seed_list], self.since)
-        return self.confirm
+        assert self.decided is not None
+        plans = [{"lr": self.decided, "seed": seed} for seed in self.context.study.seed_list]
+        return None if self.confirm.over(plans, self.since) else self.confirm
 
     def _decide(self, rate: float, how: str, scores: dict[float, float | None]) -> None:
         """Keep the decision where reports find it. A tuned rate replaces a shipped one, never the other way round."""
-        parent = self.context.parent(self.loss)
         selected = {"lr": rate, "tuning": how, "scores": {f"{r:.4g}": s for r, s in scores.items()}}
         self.decided = rate
-        self.context.tracker.tag(parent, selected=json.dumps(selected), study=self.context.study.name)
+        study = self.context.study
+        parent = self.context.parent(self.loss)
+        outbox.mark(self.context.tracker, study.task, parent, selected=json.dumps(selected), study=study.name)
 
 
 def _tuning_plan(rate: float) -> dict[str, Any]:
@@ -211,8 +226,19 @@ def selection(context: Context, loss: str) -> dict[str, Any] | None:
     return json.loads(runs[0].data.tags["selected"]) if runs and "selected" in runs[0].data.tags else None
 
 
-def controls(context: Context, store: optuna.storages.RDBStorage) -> list[Queue]:
-    """A queue for each control of the task."""
+@dataclass
+class Control:
+    """A control of the task: nothing to tune, one run."""
+
+    queue: Queue
+    since: datetime
+
+    def advance(self) -> Queue | None:
+        return None if self.queue.over([{}], self.since) else self.queue
+
+
+def controls(context: Context, store: optuna.storages.RDBStorage, since: datetime) -> list[Control]:
+    """Every control of the task."""
     made = []
     for name in context.task.controls:
         study_name = f"{context.protocol_digest}/{name}/control"
@@ -220,41 +246,58 @@ def controls(context: Context, store: optuna.storages.RDBStorage) -> list[Queue]
         handle = optuna.create_study(
             storage=store, study_name=study_name, direction="maximize", sampler=sampler, load_if_exists=True
         )
-        made.append(Queue(name, "control", handle))
+        made.append(Control(Queue(name, "control", handle), since))
     return made
 
 
 @dataclass
 class Event:
-    """Something to show: a trial's progress (`done` of `of` updates), or a finished one (`outcome`)."""
+    """Something to show: a trial's progress (`done` of `of` updates, last validation score), or a finished one (`outcome`)."""
 
     worker: int
     title: str
     done: int = 0
     of: int = 0
+    score: float | None = None
     outcome: Outcome | None = None
     seconds: float = 0.0
 
 
 def work(
-    context: Context, store: optuna.storages.RDBStorage, show: Callable[[Event], None], since: datetime, worker: int = 0
+    context: Context,
+    store: optuna.storages.RDBStorage,
+    show: Callable[[Event], None],
+    since: datetime,
+    worker: int = 0,
+    until: float = math.inf,
 ) -> None:
-    """Claim and run trials until nothing of the study waits or runs, in this process or any other."""
-    fixed = controls(context, store)
-    losses_ = jobs(context, store, since)
+    """Claim and run trials until nothing of the study waits or runs, in this process or any other.
+
+    until: a time (`time.time()`) by which a trial must be expected to end, or it is not begun.
+    """
+    left: list[Control | Job] = [*controls(context, store, since), *jobs(context, store, since)]
+    seconds: dict[str, float] = {}  # the longest trial of each phase so far
     while True:
-        queues = list(fixed)
-        for queue in fixed:
-            queue.refresh()
-            queue.enqueue([{}], since)
-        for job in losses_:
-            queues.append(job.advance())
-        ready = next((queue for queue in queues if queue.waiting()), None)
+        ready, busy = None, []
+        for job in list(left):
+            queue = job.advance()
+            if queue is None:
+                left.remove(job)  # not looked at again: the cost of a claim must not grow with what is done
+                continue
+            busy.append(queue)
+            if queue.waiting():
+                ready = queue
+                break
         if ready is not None:
+            if time.time() + seconds.get(ready.phase, 0.0) > until:
+                return
+            start = time.monotonic()
             _claim(context, ready, show, worker)
-        elif any(queue.running() for queue in queues):
-            for queue in queues:
-                optuna.storages.fail_stale_trials(queue.optuna)  # its process is dead: it will be enqueued again
+            seconds[ready.phase] = max(seconds.get(ready.phase, 0.0), time.monotonic() - start)
+            outbox.send(context.tracker)
+        elif busy:
+            for queue in busy:
+                queue.bury()
             time.sleep(0.5)
         else:
             return
@@ -264,6 +307,7 @@ def _claim(context: Context, queue: Queue, show: Callable[[Event], None], worker
     """Run one waiting trial; where another process was quicker, nothing."""
 
     def objective(claimed: optuna.Trial) -> float:
+        claimed.set_user_attr("owner", mine())
         plan = claimed.user_attrs.get("planned")
         queue.refresh()
         first = queue.of_plan(plan) if plan is not None else None
@@ -273,14 +317,17 @@ def _claim(context: Context, queue: Queue, show: Callable[[Event], None], worker
             claimed.suggest_float(name, *PARAMETERS[name])
         planned = queue.planned(first)
         start = time.monotonic()
+
+        def report(title: str, done: int, of: int, score: float | None) -> None:
+            show(Event(worker, title, done, of, score))
+
         try:
-            outcome = trial.run(context, planned, lambda title, done, of: show(Event(worker, title, done, of)))
+            outcome = trial.run(context, planned, report)
         except Exception as error:
-            claimed.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            show(
-                Event(worker, planned.title, outcome=Outcome("failed", None, reason), seconds=time.monotonic() - start)
-            )
+            reason = in_one_line(error)
+            claimed.set_user_attr("error", reason)
+            broken = Outcome("failed", None, reason)
+            show(Event(worker, planned.title, outcome=broken, seconds=time.monotonic() - start))
             raise _Failed from error
         show(Event(worker, planned.title, outcome=outcome, seconds=time.monotonic() - start))
         if outcome.state == "diverged":

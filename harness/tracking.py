@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -70,7 +69,10 @@ class Tracker:
     def find(self, identity: str) -> Run | None:
         """The settled run of that identity."""
         runs = self.search(f"tags.identity = '{identity}'")
-        return next((run for run in runs if run.data.tags.get("state") in SETTLED), None)
+        run = next((run for run in runs if run.data.tags.get("state") in SETTLED), None)
+        if run is not None and run.info.status == "RUNNING":  # its maker was killed between its last two words
+            self._client.set_terminated(run.info.run_id, STATUS[run.data.tags["state"]])
+        return run
 
     def search(self, where: str = "") -> list[Run]:
         """All live runs of all experiments that match a filter, oldest first."""
@@ -128,12 +130,11 @@ class Tracker:
     def _start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         return self._client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id
 
-    def log(self, run: str, points: Iterable[tuple[str, float, int]]) -> None:
-        """Log (metric, value, step) points, in as few requests as MLflow allows."""
+    def log(self, run: str, points: Iterable[tuple[str, float, int, int]]) -> None:
+        """Log points (metric, value, step, time in ms), in as few requests as MLflow allows."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, float(value), now, int(step)) for name, value, step in points]
+        metrics = [Metric(name, value, at, step) for name, value, step, at in points]
         for start in range(0, len(metrics), 1000):
             self._client.log_batch(run, metrics=metrics[start : start + 1000])
 
@@ -152,7 +153,7 @@ class Tracker:
         if artifacts is not None:
             self._client.log_artifacts(run, str(artifacts))
         self.tag(run, **tags)
-        self._client.set_tag(run, "state", state)
+        self.tag(run, state=state)
         self._client.set_terminated(run, STATUS[state])
 
     def artifact(self, run: str, name: str) -> Path | None:
@@ -167,6 +168,15 @@ class Tracker:
     def read_json(self, run: str, name: str) -> Any:
         path = self.artifact(run, name)
         return json.loads(path.read_text()) if path is not None else None
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error says that the store is away, full or refused to write, rather than that it was asked nonsense."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+    return isinstance(error, OSError)  # artifacts are written by this process; requests' errors are OSErrors too
 
 
 def _connect(uri: str) -> MlflowClient:

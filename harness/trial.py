@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness import losses, models, spec, tasks, train
+from harness import losses, models, outbox, spec, tasks, train
 from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE
 from harness.data.scenes import Item, Scenes, list_digest
-from harness.errors import UserError
+from harness.errors import UserError, in_one_line
 from harness.metrics import Scorer
-from harness.tracking import Tracker, commit
+from harness.tracking import Tracker, commit, is_lost
 
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
-Report = Callable[[str, int, int], None]  # what is being done, updates done, of how many
+Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Outcome:
     value: float | None
     reason: str = ""
     reused: bool = False
+    note: str = ""  # where its results are, if not in the store
 
 
 @dataclass
@@ -105,11 +106,11 @@ class Context:
         tuned = {} if planned.lr is None else {"lr": planned.lr}
         return spec.identity(self.protocol_digest, self.key(planned.loss), planned.phase, planned.seed, tuned)
 
-    def parent(self, loss: str) -> str:
+    def parent(self, loss: str) -> outbox.Parent:
         """The parent run, one for each protocol and loss."""
         identity = spec.digest({"protocol": self.protocol_digest, "parent": self.key(loss)})
         shown = loss if loss in self.task.controls else losses.parse(loss).expression
-        return self.tracker.parent(self.study.task, shown, identity, self.tags(loss))
+        return outbox.Parent(shown, identity, self.tags(loss))
 
     def tags(self, loss: str) -> dict[str, str]:
         """What every run of a loss says of itself."""
@@ -161,21 +162,38 @@ def pick_device(name: str) -> torch.device:
 
 
 def settled(context: Context, planned: Planned) -> Outcome | None:
-    """The outcome of the settled run of the same identity, whatever study made it."""
-    run = context.tracker.find(context.identity(planned))
+    """The outcome of the settled run of the same identity, whatever study made it, sent or still waiting to be."""
+    identity = context.identity(planned)
+    kept = outbox.find(context.tracker, identity)
+    if kept is not None:
+        scores = [value for name, value, *_ in kept["points"] if name == "validation/score"]
+        return Outcome(kept["state"], scores[-1] if scores else None, kept["reason"], reused=True)
+    run = context.tracker.find(identity)
     if run is None:
         return None
     value = run.data.metrics.get("validation/score")
     return Outcome(run.data.tags["state"], value, run.data.tags.get("reason", ""), reused=True)
 
 
+def _known(context: Context, planned: Planned) -> Outcome | None:
+    """As `settled`, having closed what a dead process left half-made. A store that is away is taken to know nothing:
+    should it know the run after all, ours is dropped when it is sent."""
+    try:
+        known = settled(context, planned)
+        if known is None:
+            outbox.close_half_made(context.tracker, context.identity(planned))
+        return known
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        return None
+
+
 def run(context: Context, planned: Planned, report: Report) -> Outcome:
     """Make the run, or reuse it. On an exception the run is closed as failed or interrupted and the exception goes on."""
-    known = settled(context, planned)
+    known = _known(context, planned)
     if known is not None:
         return known
-    for dead in context.tracker.search(f"tags.identity = '{context.identity(planned)}' and tags.state = 'running'"):
-        context.tracker.finish(dead.info.run_id, "interrupted")  # this trial is ours alone: whoever began it is gone
     tags = context.tags(planned.loss) | {
         "identity": context.identity(planned),
         "phase": planned.phase,
@@ -195,27 +213,29 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
         "lr": planned.lr,
         "model": context.study.model,
     }
-    mlflow_run = context.tracker.start(context.study.task, planned.title, context.parent(planned.loss), tags, params)
+    record = outbox.Record(
+        context.tracker, context.study.task, planned.title, context.parent(planned.loss), tags, params
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             make = _control if planned.phase == "control" else _training
-            outcome = make(context, planned, mlflow_run, Path(folder), report)
-            context.tracker.finish(mlflow_run, outcome.state, Path(folder), reason=outcome.reason)
-        return outcome
+            outcome = make(context, planned, record, Path(folder), report)
+            record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:
-        context.tracker.finish(mlflow_run, "interrupted")
+        record.close("interrupted")
         raise
     except Exception as error:
-        context.tracker.finish(
-            mlflow_run, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        )
+        record.close("failed", reason=in_one_line(error))
         raise
+    if record.lost:
+        outcome.note = f"waits in runs/outbox, because MLflow did not take it: {record.lost}"
+    return outcome
 
 
-def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
+def _control(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
     points, tables = [], []
     for name in context.sets:
-        report(planned.title, 0, 1)
+        report(planned.title, 0, 1, None)
         estimates = _control_clips(context, planned.loss, name)
         names = context.task.watched if name == "validation" else context.task.judged
         table = judge(context, name, estimates, names)
@@ -224,7 +244,7 @@ def _control(context: Context, planned: Planned, mlflow_run: str, folder: Path, 
         _keep_audio(context, name, estimates, folder)
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
     _write_spec(context, planned, folder, {})
-    context.tracker.log(mlflow_run, points)
+    record.log(points)
     return Outcome("finished", None)
 
 
@@ -240,16 +260,26 @@ def control_means(context: Context) -> dict[str, dict[str, float]]:
     for name in context.task.controls:
         if name in context.controls:
             continue
-        run = context.tracker.find(context.identity(Planned(name, "control")))
+        run = _control_run(context, name)
         if run is not None:
-            context.controls[name] = {metric: run.data.metrics[f"validation/{metric}"] for metric in watched}
+            context.controls[name] = {metric: run[f"validation/{metric}"] for metric in watched}
         else:
             clips = _control_clips(context, name, "validation")
             context.controls[name] = means(judge(context, "validation", clips, watched), watched)
     return context.controls
 
 
-def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path, report: Report) -> Outcome:
+def _control_run(context: Context, name: str) -> Mapping[str, float] | None:
+    try:
+        run = context.tracker.find(context.identity(Planned(name, "control")))
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        return None
+    return run.data.metrics if run is not None else None
+
+
+def _training(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
     study, seed, lr = context.study, planned.seed, planned.lr
     assert seed is not None
     assert lr is not None
@@ -273,7 +303,7 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
 
     def watch(done: int, curves: train.Curves) -> None:
         nonlocal sent
-        report(planned.title, done, updates)
+        report(planned.title, done, updates, validation[-1]["score"] if validation else None)
         if done not in looks:
             return
         start = time.perf_counter()
@@ -287,7 +317,7 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
             points += [
                 (f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)
             ]
-        context.tracker.log(mlflow_run, points)
+        record.log(points)
         sent = len(curves.rows)
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
@@ -307,7 +337,7 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
         return Outcome("diverged", None, str(diverged))
     start = time.perf_counter()
     if planned.phase == "confirm":
-        _test(context, model, folder, mlflow_run)
+        _test(context, model, folder, record)
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
@@ -320,7 +350,7 @@ def _training(context: Context, planned: Planned, mlflow_run: str, folder: Path,
     clocks["logging"] += time.perf_counter() - start
     points = [(f"seconds/{name}", value, 0) for name, value in clocks.items()]
     points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
-    context.tracker.log(mlflow_run, [*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
+    record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
     return Outcome("finished", validation[-1]["score"])
 
 
@@ -331,7 +361,7 @@ def _columns(curves: train.Curves) -> list[str]:
     return ["total", *terms, "gradient_norm", "lr"]
 
 
-def _test(context: Context, model: torch.nn.Module, folder: Path, mlflow_run: str) -> None:
+def _test(context: Context, model: torch.nn.Module, folder: Path, record: outbox.Record) -> None:
     """Judge on the test sets; the only place that reads them for a trained model."""
     tables, points = [], []
     for name in ("matched", "mismatched"):
@@ -341,7 +371,7 @@ def _test(context: Context, model: torch.nn.Module, folder: Path, mlflow_run: st
         tables.append(table)
         _keep_audio(context, name, estimates, folder)
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
-    context.tracker.log(mlflow_run, points)
+    record.log(points)
 
 
 def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:

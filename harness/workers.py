@@ -1,27 +1,30 @@
-"""Processes that share a study's trials, and the one live view of them all."""
+"""Processes that share a study's trials."""
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from rich import progress as bars
 from rich.console import Console
 
 from harness import spec, study, trial
 from harness.data.bank import Progress
 from harness.data.scenes import open_scenes
+from harness.errors import UserError, in_one_line
 from harness.study import Event
+from harness.view import View
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Options:
     storage: str | None = None
     tracking_uri: str | None = None
     plugins: tuple[Path, ...] = ()
+    max_hours: float | None = None
 
 
 def worker_count(options: Options) -> int:
@@ -89,27 +93,57 @@ def _picture(**arguments: Any) -> bytes:
 def run(context: trial.Context, options: Options, console: Console) -> list[str]:
     """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
     plan = study.plan(context)
-    todo = sum(row.trials - row.settled for row in plan)
-    workers = min(worker_count(options), max(todo, 1))
+    workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))
     started = datetime.now()
-    view = _View(console, sum(row.trials for row in plan), sum(row.settled for row in plan))
-    with view, _interruptible():
-        store = study.open_storage(options.storage)  # made before workers race for it
-        if workers == 1:
-            study.work(context, store, view.show, started)
-        else:
-            _run_processes(context.study, options, workers, view, started)
+    until = math.inf if options.max_hours is None else time.time() + 3600 * options.max_hours
+    view = View(console, plan)
+    with view, _interruptible(), _alarm(until) as alarm:
+        try:
+            store = study.open_storage(options.storage)  # made before workers race for it
+            if workers == 1:
+                study.work(context, store, view.show, started, until=until)
+            else:
+                _run_processes(context.study, options, workers, view, started, until)
+        except KeyboardInterrupt:
+            if not alarm.is_set():
+                raise
+        except UserError:
+            raise
+        except Exception as error:  # the stores raise what their drivers raise
+            view.failures.append(in_one_line(error))
     return view.failures
 
 
-def _run_processes(loaded: spec.Study, options: Options, workers: int, view: _View, started: datetime) -> None:
+@contextmanager
+def _alarm(until: float) -> Iterator[threading.Event]:
+    """Interrupts this process at a time, by the way that puts running trials back; the event tells it from a user's Ctrl-C."""
+    rung = threading.Event()
+    if math.isinf(until):
+        yield rung
+        return
+
+    def ring() -> None:
+        rung.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(until - time.time(), ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield rung
+    finally:
+        timer.cancel()
+
+
+def _run_processes(
+    loaded: spec.Study, options: Options, workers: int, view: View, started: datetime, until: float
+) -> None:
     spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
     events: Any = spawn.Queue()
     threads = max(1, cores() // workers)
+    raw = loaded.model_dump(mode="json")
     processes = [
-        spawn.Process(
-            target=_worker, args=(loaded.model_dump(mode="json"), options, rank, threads, started, events), daemon=False
-        )
+        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, events), daemon=False)
         for rank in range(workers)
     ]
     for process in processes:
@@ -125,22 +159,29 @@ def _run_processes(loaded: spec.Study, options: Options, workers: int, view: _Vi
         while any(process.is_alive() for process in processes):  # an undrained queue would keep them from ending
             _drain(events, view)
         raise
-    dead = [process for process in processes if process.exitcode]
-    if dead:
+    killed = [process for process in processes if process.exitcode not in (0, 1)]
+    if killed:
         view.failures.append(
-            f"{len(dead)} of {workers} workers stopped early (exit code {dead[0].exitcode}); run the same command again to go on"
+            f"{len(killed)} of {workers} workers stopped early (exit code {killed[0].exitcode}); "
+            "run the same command again to go on"
         )
 
 
-def _drain(events: Any, view: _View) -> None:
+def _drain(events: Any, view: View) -> None:
     try:
         while True:
-            view.show(events.get(timeout=0.2))
+            event = events.get(timeout=0.2)
+            if isinstance(event, Event):
+                view.show(event)
+            else:
+                view.failures.append(event)
     except queue.Empty:
         return
 
 
-def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, events: Any) -> None:
+def _worker(
+    raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, until: float, events: Any
+) -> None:
     """Body of one worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -152,9 +193,13 @@ def _worker(raw: dict[str, Any], options: Options, rank: int, threads: int, star
     try:
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
-            study.work(context, study.open_storage(options.storage), events.put, started, rank)
+            study.work(context, study.open_storage(options.storage), events.put, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else in_one_line(error)
+        events.put(f"worker {rank + 1}: {reason}")
+        sys.exit(1)
 
 
 def _end_with(parent: int) -> None:
@@ -176,44 +221,3 @@ class _interruptible:
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGTERM, self.before)
-
-
-class _View:
-    """Live progress of all workers; without a terminal, a line for each finished trial."""
-
-    def __init__(self, console: Console, total: int, settled: int) -> None:
-        self.console = console
-        self.failures: list[str] = []
-        columns = (
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TimeElapsedColumn(),
-        )
-        self._progress = bars.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._all = self._progress.add_task("trials", total=total, completed=settled)
-        self._workers: dict[int, Any] = {}
-
-    def __enter__(self) -> _View:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, event: Event) -> None:
-        if event.worker not in self._workers:
-            self._workers[event.worker] = self._progress.add_task("", total=None)
-        line = self._workers[event.worker]
-        if event.outcome is None:
-            self._progress.update(line, description=event.title, completed=event.done, total=event.of)
-            return
-        if event.outcome.reused:
-            return
-        self._progress.advance(self._all)
-        value = "" if event.outcome.value is None else f", score {event.outcome.value:.3f}"
-        reason = f": {event.outcome.reason}" if event.outcome.reason else ""
-        text = f"{event.title}: {event.outcome.state}{value} ({event.seconds:.0f} s){reason}"
-        self.console.print(text, style="red" if event.outcome.state == "failed" else "", markup=False, highlight=False)
-        if event.outcome.state == "failed":
-            self.failures.append(text)
