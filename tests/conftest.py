@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from harness import paths
+from harness.tracking import SETTLED, Tracker
 
 
 def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
@@ -32,3 +36,23 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     done = harness("study", "smoke", "--workers", "2", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     return Smoke(home, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study file of seconds: the smoke study with fewer updates, items and seeds."""
+    raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text())
+    raw |= {"updates": {"tune": 4, "confirm": 6}, "seeds": 1, "losses": ["snr"], "objective": "si_sdr"}
+    raw["scenes"]["items"] = {"validation": 2, "matched": 2, "mismatched": 2}
+    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def settled(home: Path) -> list[dict[str, str]]:
+    runs = Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}").search()
+    return [
+        run.data.tags
+        for run in runs
+        if run.data.tags.get("state") in SETTLED and run.data.tags["phase"] != "throughput"
+    ]

@@ -89,26 +89,6 @@ def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one
     assert made.of_plan(plan) is not None
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study file of seconds: the smoke study with fewer updates, items and seeds."""
-    raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text())
-    raw |= {"updates": {"tune": 4, "confirm": 6}, "seeds": 1, "losses": ["snr"], "objective": "si_sdr"}
-    raw["scenes"]["items"] = {"validation": 2, "matched": 2, "mismatched": 2}
-    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(raw))
-    return path
-
-
-def settled(home: Path) -> list[dict[str, str]]:
-    runs = Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}").search()
-    return [
-        run.data.tags
-        for run in runs
-        if run.data.tags.get("state") in SETTLED and run.data.tags["phase"] != "throughput"
-    ]
-
-
 def test_two_processes_that_start_one_study_at_once_on_new_stores_run_every_trial_exactly_once(
     tiny: Path, tmp_path: Path
 ) -> None:

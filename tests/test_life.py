@@ -1,0 +1,138 @@
+"""Studies that are killed: at most the running trials are lost, nothing is doubled, and the table comes out the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from harness.tracking import Tracker
+from tests.conftest import harness, settled
+
+KILLS = ("ctrl-c", "terminate", "kill the parent", "kill a worker")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the same study, left in peace."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    done = harness("study", str(tiny), "--workers", "2", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+def of_study(home: Path) -> list[psutil.Process]:
+    """The living processes of studies under this home."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            living = process.status() != psutil.STATUS_ZOMBIE
+            if living and process.pid != os.getpid() and process.environ().get("HARNESS_HOME") == str(home):
+                found.append(process)
+    return found
+
+
+def running_or_done(home: Path) -> tuple[int, int]:
+    """Trials that run, and trials that are over, as Optuna's file has them."""
+    with suppress(sqlite3.Error), sqlite3.connect(f"file:{home}/runs/optuna.db?mode=ro", uri=True) as db:
+        states = Counter(state for (state,) in db.execute("select state from trials"))
+        return states["RUNNING"], states["COMPLETE"] + states["PRUNED"]
+    return 0, 0
+
+
+def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
+    """Start the study, wait for a trial to run and for so many seconds more, and kill. False where it ended before."""
+    environment = {**os.environ, "HARNESS_HOME": str(home)}
+    command = [sys.executable, "-m", "harness.cli", "study", str(study), "--workers", "2"]
+    with (home / "output").open("a") as output:
+        parent = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        while parent.poll() is None and not running_or_done(home)[0]:
+            time.sleep(0.05)
+        time.sleep(wait)
+        if parent.poll() is not None:
+            return False
+        if how == "ctrl-c":
+            os.killpg(parent.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
+        elif how == "terminate":
+            parent.send_signal(signal.SIGTERM)
+        elif how == "kill the parent":
+            parent.kill()
+        else:
+            workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]
+            random.choice(workers or [psutil.Process(parent.pid)]).kill()
+        code = parent.wait(timeout=120)
+        assert code == {"ctrl-c": 130, "terminate": 130, "kill the parent": -9}.get(how, code)
+    deadline = time.monotonic() + 60
+    while of_study(home):  # workers whose parent was killed end by themselves
+        assert time.monotonic() < deadline, of_study(home)
+        time.sleep(0.2)
+    return True
+
+
+def table(home: Path) -> pd.DataFrame:
+    ranking = pd.read_csv(home / "reports" / "ranking.csv").drop(columns="run_id")
+    return ranking.sort_values(["test_set", "metric", "loss"], ignore_index=True)
+
+
+def check_whole(home: Path, undisturbed: Path) -> None:
+    """The end of every story: one finished run for each plan, both stores of one mind, and the table of the undisturbed."""
+    runs = Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}").search()
+    children = [run for run in runs if run.data.tags["phase"] in ("control", "tune", "confirm")]
+    state_of = {"finished": "FINISHED", "diverged": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+    for run in children:
+        assert run.info.status == state_of[run.data.tags["state"]]
+    identities = Counter(tags["identity"] for tags in settled(home))
+    assert set(identities) == {tags["identity"] for tags in settled(undisturbed)}
+    assert set(identities.values()) == {1}
+    assert Counter(run.data.tags["phase"] for run in runs)["parent"] == len({r.data.tags["loss"] for r in children})
+    storage, told = f"sqlite:///{home / 'runs' / 'optuna.db'}", 0
+    for name in optuna.get_all_study_names(storage):
+        states = Counter(trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials)
+        assert not states[TrialState.WAITING]
+        assert not states[TrialState.RUNNING]
+        told += states[TrialState.COMPLETE] + states[TrialState.PRUNED]
+    assert told == len(identities)
+    pd.testing.assert_frame_equal(table(home), table(undisturbed), rtol=1e-6)
+
+
+def disturb(tiny: Path, home: Path, undisturbed: Path, kills: list[str], seed: int) -> None:
+    rng = random.Random(seed)
+    landed = [kill_one(tiny, home, how, rng.uniform(0, 4)) for how in kills]
+    assert any(landed)
+    done = harness("study", str(tiny), "--workers", "2", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr + (home / "output").read_text()
+    assert "Traceback" not in done.stdout + done.stderr
+    check_whole(home, undisturbed)
+
+
+def test_a_study_killed_at_four_random_moments_ends_as_if_left_in_peace(
+    tiny: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed of the moments: {seed}")
+    disturb(tiny, tmp_path, undisturbed, [*KILLS], seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", range(4))
+def test_studies_killed_at_twenty_random_moments_end_as_if_left_in_peace(
+    tiny: Path, undisturbed: Path, tmp_path: Path, story: int
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed of the moments: {seed}")
+    kills = [*KILLS, "kill a worker"]
+    random.Random(seed).shuffle(kills)
+    disturb(tiny, tmp_path, undisturbed, kills, seed)
