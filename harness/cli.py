@@ -7,7 +7,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -319,6 +320,48 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
             _say(f"  left out: {row.clip}: {row.reason}")
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command("export")
+def export_(
+    where: Annotated[list[str], typer.Argument(metavar="[FILTER] DIR", help="MLflow filter, e.g. \"tags.loss = 'mse'\".")],
+    tracking_uri: TrackingUri = None,
+) -> None:  # fmt: skip
+    """Write finished runs with their per-item scores to DIR, as Parquet and JSON: for another machine, or a repository."""
+    from harness import exchange
+    from harness.tracking import Tracker
+
+    if len(where) > 2:
+        raise UserError("export: takes [FILTER] DIR; quote a filter that holds spaces")
+    folder = Path(where[-1])
+    with _bar("exporting") as show:
+        count = exchange.write(Tracker(tracking_uri), where[0] if len(where) == 2 else "", folder, show)
+    _say(f"{count} runs in {folder}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `harness export` wrote.")],
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Take finished runs from DIR into the store, where they are ranked and reused like its own."""
+    from harness import exchange
+    from harness.tracking import Tracker
+
+    with _bar("importing") as show:
+        made, known, notes = exchange.read(Tracker(tracking_uri), folder, show)
+    _say(f"{made} runs imported, {known} known before")
+    for note in notes:
+        _say(note)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        line = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(line, completed=done, total=of)
 
 
 @app.command()

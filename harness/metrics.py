@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -149,8 +150,19 @@ def score(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> tu
     return values, floored
 
 
-def _score(job: tuple[np.ndarray, np.ndarray, tuple[str, ...]]) -> tuple[dict[str, float], list[str]]:
-    return score(*job)
+class ScoringError(Exception):
+    """A metric raised, or its process died. `place`: the clip's in the list that was to be scored."""
+
+    def __init__(self, place: int, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place, self.reason = place, reason
+
+
+def _score(job: tuple[int, np.ndarray, np.ndarray, tuple[str, ...]]) -> tuple[dict[str, float], list[str]]:
+    try:
+        return score(*job[1:])
+    except Exception as error:
+        raise ScoringError(job[0], f"{type(error).__name__}: {error}") from error
 
 
 class Scorer:
@@ -170,14 +182,25 @@ class Scorer:
     def __call__(
         self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Sequence[Collection[str]]
     ) -> list[tuple[dict[str, float], list[str]]]:
-        """Per clip: the metrics and which of them were floored. names: for each clip, some of `METRICS`."""
-        jobs = [(np.asarray(e), np.asarray(c), tuple(n)) for e, c, n in zip(estimates, cleans, names, strict=True)]
+        """Per clip: the metrics and which of them were floored. names: for each clip, some of `METRICS`.
+
+        Raises ScoringError where a metric raises, or takes its process down with it.
+        """
+        each = enumerate(zip(estimates, cleans, names, strict=True))
+        jobs = [(place, np.asarray(e), np.asarray(c), tuple(n)) for place, (e, c, n) in each]
         if self.processes <= 1:
             return [_score(job) for job in jobs]
         if self._pool is None:
             # Spawned, because a fork of a process with CUDA or threads is unsafe; the children never import the trainer.
             self._pool = ProcessPoolExecutor(self.processes, get_context("spawn"), initializer=_one_thread)
-        return list(self._pool.map(_score, jobs, chunksize=4))
+        scores: list[tuple[dict[str, float], list[str]]] = []
+        try:
+            for one in self._pool.map(_score, jobs, chunksize=4):
+                scores.append(one)
+        except BrokenProcessPool as error:
+            self._pool = None  # the next trial gets a new one
+            raise ScoringError(len(scores), "a scoring process died at this clip or one of the next") from error
+        return scores
 
 
 def _one_thread() -> None:

@@ -66,6 +66,9 @@ class Tracker:
                 self._experiments[name] = found.experiment_id
         return self._experiments[name]
 
+    def experiment_name(self, experiment: str) -> str:
+        return self._client.get_experiment(experiment).name
+
     def find(self, identity: str) -> Run | None:
         """The settled run of that identity."""
         runs = self.search(f"tags.identity = '{identity}'")

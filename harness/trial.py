@@ -21,7 +21,7 @@ from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE
 from harness.data.scenes import Item, Scenes, list_digest
 from harness.errors import UserError, in_one_line
-from harness.metrics import Scorer
+from harness.metrics import Scorer, ScoringError
 from harness.tracking import Tracker, commit, is_lost
 
 TUNING_SEED = 0  # confirming seeds begin at 1
@@ -379,7 +379,11 @@ def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: t
     every = context.study.scenes.items.dnsmos_every
     cheap = tuple(name for name in names if not name.startswith("dnsmos"))
     asked = [names if place % every == 0 else cheap for place in range(len(estimates))]
-    scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], asked)
+    try:
+        scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], asked)
+    except ScoringError as error:
+        bad = context.sets[test_set][error.place].id
+        raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
     rows = []
     for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
         about = {

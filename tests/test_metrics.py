@@ -1,4 +1,6 @@
 import importlib.util
+import os
+import signal
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 import torch
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio, signal_noise_ratio
 
-from harness.metrics import METRICS, Scorer, score
+from harness import metrics
+from harness.metrics import METRICS, Scorer, ScoringError, score
 from tests.real import mixtures
 
 RATE = 16_000
@@ -221,3 +224,28 @@ def test_a_pool_of_two_processes_gives_the_same_scores_in_the_same_order_as_none
 def test_as_many_estimates_as_references_are_needed(pair):
     with pytest.raises(ValueError, match="shorter"):
         Scorer(1)([pair[0]], [], [CHEAP])
+
+
+def test_a_metric_that_raises_names_the_clip(pair, monkeypatch):
+    estimate, clean = pair
+
+    def raising(estimate, clean, names):
+        raise ZeroDivisionError("no frames")
+
+    scorer = Scorer(1)
+    assert len(scorer([estimate], [clean], [CHEAP])) == 1
+    monkeypatch.setattr(metrics, "_measure", raising)
+    with pytest.raises(ScoringError, match="ZeroDivisionError: no frames") as caught:
+        scorer([np.zeros(3, np.float32), estimate], [clean, clean], [(), CHEAP])
+    assert caught.value.place == 1
+
+
+def test_a_scoring_process_that_dies_ends_one_call_and_not_the_next(pair):
+    estimate, clean = pair
+    with Scorer(2) as pool:
+        first = pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
+        for number in list(pool._pool._processes):
+            os.kill(number, signal.SIGKILL)
+        with pytest.raises(ScoringError, match="a scoring process died"):
+            pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
+        assert pool([estimate] * 3, [clean] * 3, [CHEAP] * 3) == first

@@ -11,12 +11,10 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-import yaml
 from optuna.trial import TrialState
 
-from harness import paths, study
-from harness.tracking import SETTLED, Tracker
-from tests.conftest import harness
+from harness import study
+from tests.conftest import harness, settled
 
 GRID = (1e-3, 3.162e-3, 1e-2)
 

@@ -1,0 +1,123 @@
+"""Results that are exported and imported rank elsewhere as they did at home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness import exchange
+from harness.errors import UserError
+from harness.tracking import Tracker
+from tests.conftest import Smoke, harness, settled
+
+
+def quiet(done: int, of: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def exported(smoke: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "results"
+    done = harness("export", str(folder), home=smoke.home)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def elsewhere(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of another machine, which has imported the results."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    done = harness("import", str(exported), home=home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_the_imported_results_make_the_same_tables(smoke: Smoke, elsewhere: Path) -> None:
+    assert harness("report", home=elsewhere).returncode == 0
+    for name, keys in {"ranking": ["test_set", "metric", "loss"], "pairs": ["test_set", "metric", "a", "b"]}.items():
+        tables = [
+            pd.read_csv(home / "reports" / f"{name}.csv")
+            .drop(columns="run_id", errors="ignore")
+            .sort_values(keys, ignore_index=True)
+            for home in (smoke.home, elsewhere)
+        ]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_imported_twice_nothing_is_doubled(exported: Path, elsewhere: Path) -> None:
+    before = sorted(tags["identity"] for tags in settled(elsewhere))
+    assert len(before) == len(set(before))
+    done = harness("import", str(exported), home=elsewhere)
+    assert done.stdout.startswith("0 runs imported")
+    assert sorted(tags["identity"] for tags in settled(elsewhere)) == before
+
+
+def test_a_study_on_the_other_machine_reuses_what_was_imported(elsewhere: Path) -> None:
+    done = harness("plan", "smoke", home=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "0 runs to make" in done.stdout
+
+
+def test_a_filter_exports_its_runs_alone_and_an_export_is_replaced(smoke: Smoke, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    for loss in ("si_sdr", "snr"):
+        assert harness("export", f"tags.loss = '{loss}'", str(folder), home=smoke.home).returncode == 0
+        rows = json.loads((folder / "runs.json").read_text())["runs"]
+        assert {row["tags"]["loss"] for row in rows} == {loss}
+        assert set(pd.read_parquet(folder / "scores.parquet").identity) <= {row["tags"]["identity"] for row in rows}
+
+
+def test_an_export_is_small(exported: Path) -> None:
+    runs = len(json.loads((exported / "runs.json").read_text())["runs"])
+    assert sum(path.stat().st_size for path in exported.iterdir()) < 12_000 * runs
+
+
+def test_contents_that_do_not_give_their_identity_are_refused(exported: Path, tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for change in ("rate", "protocol"):
+        folder = tmp_path / change
+        shutil.copytree(exported, folder)
+        data = json.loads((folder / "runs.json").read_text())
+        if change == "rate":
+            next(row for row in data["runs"] if row["spec"] and row["spec"]["lr"])["spec"]["lr"] *= 2
+        else:
+            next(iter(data["protocols"].values()))["batch"] += 1
+        (folder / "runs.json").write_text(json.dumps(data))
+        with pytest.raises(UserError, match="do not give"):
+            exchange.read(tracker, folder, quiet)
+        assert tracker.search() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("export", "tags.loss == 3", "out"), "filter"),
+        (("export", "tags.loss = 'nothing'", "out"), "no finished run matches"),
+        (("export", "."), "holds other things than an export"),
+        (("import", "nowhere"), "no runs.json"),
+    ],
+)
+def test_what_cannot_be_exported_or_imported_is_one_line(
+    smoke: Smoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "something").touch()
+    monkeypatch.chdir(tmp_path)
+    done = harness(*arguments, home=smoke.home)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_damaged_files_are_one_line_and_import_nothing(exported: Path, tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for name in exchange.FILES:
+        folder = tmp_path / name.replace(".", "_")
+        shutil.copytree(exported, folder)
+        (folder / name).write_bytes((folder / name).read_bytes()[:100])
+        with pytest.raises(UserError, match="damaged"):
+            exchange.read(tracker, folder, quiet)
+    assert tracker.search() == []
