@@ -21,6 +21,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Engine, event
 
 from harness import losses, outbox, paths, spec, trial
 from harness.errors import UserError, in_one_line
@@ -49,7 +50,12 @@ def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
 
     def connect(address: str) -> optuna.storages.RDBStorage:
         wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}
-        return optuna.storages.RDBStorage(address, engine_kwargs=wait, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+        store = optuna.storages.RDBStorage(
+            address, engine_kwargs=wait, heartbeat_interval=HEARTBEAT, grace_period=GRACE
+        )
+        if wait:
+            _lock_before_reading(store.engine)
+        return store
 
     try:
         if url.startswith("sqlite:///"):
@@ -57,6 +63,24 @@ def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
         return connect(url)
     except Exception as error:  # SQLAlchemy, its drivers and the file system each raise their own
         raise UserError(f"storage {url!r}: cannot be opened ({' '.join(str(error).split())[:160]})") from error
+
+
+def _lock_before_reading(engine: Engine) -> None:
+    """Make every transaction take SQLite's write lock at its beginning.
+
+    A claim reads whether a trial waits and then writes that it runs. Optuna asks for the row's lock in between
+    (SELECT ... FOR UPDATE), which SQLite does not know: two processes would both read "waits" and both run the trial.
+    """
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # Python's driver would begin a transaction only at the first write
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before this was said
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -119,6 +120,32 @@ def test_two_processes_that_start_one_study_at_once_on_new_stores_run_every_tria
         states = Counter(trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials)
         assert not states[TrialState.WAITING]
         assert not states[TrialState.RUNNING]
+
+
+CLAIM = """
+import sys, time, optuna
+from harness.study import open_storage
+study = optuna.load_study(study_name="race", storage=open_storage(sys.argv[1]))
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+claimed = []
+while any(t.state == optuna.trial.TrialState.WAITING for t in study.get_trials(deepcopy=False)):
+    claimed.append(study.ask().number)
+print(*claimed)
+"""
+
+
+def test_four_processes_that_claim_at_once_never_claim_one_trial_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    queue = optuna.create_study(storage=study.open_storage(url), study_name="race")
+    for number in range(120):
+        queue.enqueue_trial({"x": number})
+    command = [sys.executable, "-c", CLAIM, url, str(time.time() + 8)]
+    claimers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    claimed = Counter(int(n) for process in claimers for n in process.communicate(timeout=120)[0].split())
+    assert [process.returncode for process in claimers] == [0] * 4
+    assert {number: claimed[number] for number in range(120)} == dict.fromkeys(range(120), 1)
+    numbers = Counter(trial.number for trial in queue.get_trials())
+    assert max(numbers.values()) == 1
 
 
 PLUGIN = """
