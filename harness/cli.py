@@ -145,6 +145,7 @@ def _run(context: Any, options: Any) -> list[str]:
     from harness import study as studies
 
     failures = workers.run(context, options, console)
+    context.tracker.away_until = 0.0  # the last chance to send is taken
     if left := outbox.send(context.tracker):
         _fail(failures)
         raise UserError(

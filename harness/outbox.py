@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness import paths
 from harness.tracking import SETTLED, Tracker, is_lost
 
 CONTENT = "content.json"
+PATIENCE = 30  # seconds for which a store that was away is not asked again
 Point = tuple[str, float, int]  # name, value, step
 
 
@@ -71,25 +73,36 @@ class Record:
         if self.lost and state in SETTLED:
             _keep(self._tracker, self._content["tags"]["identity"], self._content, artifacts)
 
-    def _try(self, send: Callable[[], object]) -> None:
-        """Once the store has failed a run, the rest of it waits for the end: a training is not held up by time-outs."""
-        if self.lost:
-            return
-        try:
-            send()
-        except Exception as error:
-            if not is_lost(error):
-                raise
-            self.lost = " ".join(str(error).split())[:200]
+    def _try(self, ask: Callable[[], object]) -> None:
+        """Once the store has failed a run, the rest of it waits for the end."""
+        if not self.lost:
+            self.lost = attempt(self._tracker, ask)
+
+
+def attempt(tracker: Tracker, ask: Callable[[], object]) -> str:
+    """Ask the store for something; why it could not be had, "" where it could.
+
+    A store that was away is left alone for a while: a study must not wait for time-outs at every trial.
+    """
+    if time.monotonic() < tracker.away_until:
+        return tracker.away
+    try:
+        ask()
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        tracker.away, tracker.away_until = " ".join(str(error).split())[:200], time.monotonic() + PATIENCE
+        return tracker.away
+    return ""
 
 
 def mark(tracker: Tracker, experiment: str, parent: Parent, **tags: str) -> None:
     """Tag a parent run, now or when the store answers again."""
-    try:
+
+    def tag() -> None:
         tracker.tag(tracker.parent(experiment, parent.name, parent.identity, parent.tags), **tags)
-    except Exception as error:
-        if not is_lost(error):
-            raise
+
+    if attempt(tracker, tag):
         _keep(tracker, parent.identity, {"experiment": experiment, "parent": asdict(parent), "marks": tags}, None)
 
 
@@ -115,11 +128,7 @@ def send(tracker: Tracker) -> int:
         for entry in sorted(_folder(tracker).iterdir()) if alone else []:
             if not (entry / CONTENT).is_file():
                 continue
-            try:
-                _deliver(tracker, entry)
-            except Exception as error:
-                if not is_lost(error):
-                    raise
+            if attempt(tracker, partial(_deliver, tracker, entry)):
                 break
             shutil.rmtree(entry)
     return waiting(tracker)

@@ -45,6 +45,7 @@ class Tracker:
             raise UserError(f"tracking-uri {self.uri!r}: must begin with one of {', '.join(SCHEMES)}")
         self._client = _connect(self.uri)
         self._experiments: dict[str, str] = {}
+        self.away, self.away_until = "", 0.0  # why, and until what `time.monotonic()`, it is not worth asking
 
     def experiment(self, name: str) -> str:
         """Id of the experiment of a task, made where it does not exist."""

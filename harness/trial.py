@@ -22,7 +22,7 @@ from harness.data.audio import SAMPLE_RATE
 from harness.data.scenes import Item, Scenes, list_digest
 from harness.errors import UserError, in_one_line
 from harness.metrics import Scorer, ScoringError
-from harness.tracking import Tracker, commit, is_lost
+from harness.tracking import Tracker, commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
@@ -178,15 +178,15 @@ def settled(context: Context, planned: Planned) -> Outcome | None:
 def _known(context: Context, planned: Planned) -> Outcome | None:
     """As `settled`, having closed what a dead process left half-made. A store that is away is taken to know nothing:
     should it know the run after all, ours is dropped when it is sent."""
-    try:
-        known = settled(context, planned)
-        if known is None:
+    known: list[Outcome | None] = [None]
+
+    def ask() -> None:
+        known[0] = settled(context, planned)
+        if known[0] is None:
             outbox.close_half_made(context.tracker, context.identity(planned))
-        return known
-    except Exception as error:
-        if not is_lost(error):
-            raise
-        return None
+
+    outbox.attempt(context.tracker, ask)
+    return known[0]
 
 
 def run(context: Context, planned: Planned, report: Report) -> Outcome:
@@ -270,13 +270,14 @@ def control_means(context: Context) -> dict[str, dict[str, float]]:
 
 
 def _control_run(context: Context, name: str) -> Mapping[str, float] | None:
-    try:
+    found: list[Mapping[str, float]] = []
+
+    def ask() -> None:
         run = context.tracker.find(context.identity(Planned(name, "control")))
-    except Exception as error:
-        if not is_lost(error):
-            raise
-        return None
-    return run.data.metrics if run is not None else None
+        found.extend([run.data.metrics] if run is not None else [])
+
+    outbox.attempt(context.tracker, ask)
+    return found[0] if found else None
 
 
 def _training(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
