@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.data import corpora, noises
 from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
-from harness.data.bank import Bank, Progress, open_bank
+from harness.data.bank import Bank, Progress, buffer, open_bank, sounding
 from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
@@ -103,7 +103,7 @@ def _frame_power(x: torch.Tensor) -> torch.Tensor:
     if x.shape[-1] < FRAME:
         x = torch.nn.functional.pad(x, (0, FRAME - x.shape[-1]))
     frames = x[..., : x.shape[-1] // FRAME * FRAME].unflatten(-1, (-1, FRAME))
-    return frames.square().mean(-1)
+    return torch.linalg.vector_norm(frames, dim=-1).square() / FRAME  # squares are never written to memory
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,17 @@ class Scenes:
         """Training fields of one update: noisy and clean, (items, samples) on the device. Same seed and step, same batch."""
         rng = np.random.default_rng([seed, step])
         samples = round(self.rule.seconds * SAMPLE_RATE)
-        starts = self.speech.draw("train", rng, items, samples)
-        speech = self.speech.cut(starts, samples, device)
+        both = buffer(device, 2, items, samples)
+        self.speech.fill(self.speech.draw("train", rng, items, samples), both[0])
         counts = np.bincount(rng.integers(0, len(self.rule.noise), items), minlength=len(self.rule.noise))
-        rendered = []
-        for name, count in zip(self.rule.noise, counts, strict=True):
+        for name, count, end in zip(self.rule.noise, counts, counts.cumsum(), strict=True):
             if count:
-                plan = self.kinds[name].draw("train", rng, count, samples)
-                rendered.append(self.kinds[name].render(plan, samples, device))
-        noise = torch.cat(rendered)
+                noise = self.kinds[name]
+                noise.fill(noise.draw("train", rng, count, samples), both[1, end - count : end])
         snr, level = (
             torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level)
         )
-        noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
+        noisy, clean, _ = mix(*sounding(both, device), snr.to(device), level.to(device))
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[Item]:
@@ -160,7 +158,7 @@ class Scenes:
                 kind, snr = cells[cell]
                 noise = self.kinds[kind]
                 plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
-                while isinstance(noise, noises.Babble) and noise.holds(plan, int(clip.samples), int(clip.start)):
+                while noise.holds(clip["clip"], int(plan[0]), int(clip.samples)):
                     plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
@@ -202,7 +200,6 @@ def open_scenes(
         noise_card = corpora.card(name)
         if noise_card.kind != "noise":
             raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
-        bank = open_bank(noise_card, None, say, progress) if noise_card.recorded else None
-        kinds[name] = noises.make(noise_card, speech, bank)
-        digests.append(bank.digest if bank else noise_card.version)
+        kinds[name] = noises.open_noise(noise_card, speech, say, progress)
+        digests.append(kinds[name].bank.digest)
     return Scenes(rule, speech, kinds, hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16])
