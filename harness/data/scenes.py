@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,6 +20,7 @@ from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
 PEAK = 0.99
+DRAWS = 1000  # of noise without the clip that it is mixed with: of the shipped corpus one in 30 has it
 CLIP_SECONDS = (1.5, 8.0)  # length of the clips that validation and test items are made of
 SPLITS = {"validation": ("validation", "validation"), "matched": ("test", "test"), "mismatched": ("mismatched", "test")}
 
@@ -124,12 +126,13 @@ class Scenes:
         counts = np.bincount(rng.integers(0, len(self.rule.noise), items), minlength=len(self.rule.noise))
         for name, count, end in zip(self.rule.noise, counts, counts.cumsum(), strict=True):
             if count:
-                noise = self.kinds[name]
-                noise.fill(noise.draw("train", rng, count, samples), both[1, end - count : end])
+                kind = self.kinds[name]
+                kind.fill(kind.draw("train", rng, count, samples), both[1, end - count : end])
         snr, level = (
             torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level)
         )
-        noisy, clean, _ = mix(*sounding(both, device), snr.to(device), level.to(device))
+        speech, noise = sounding(both, device)
+        noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[Item]:
@@ -157,9 +160,7 @@ class Scenes:
                 clip = turns.iloc[len(chosen) % len(turns)]
                 kind, snr = cells[cell]
                 noise = self.kinds[kind]
-                plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
-                while noise.holds(clip["clip"], int(plan[0]), int(clip.samples)):
-                    plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
+                plan = self._plan(noise, noise_split, rng, clip)
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
                 name = f"{test_set}/{len(chosen):03d}"
@@ -167,6 +168,17 @@ class Scenes:
                     Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
                 )
         return chosen[:count]
+
+    def _plan(self, noise: noises.Noise, split: str, rng: np.random.Generator, clip: pd.Series) -> np.ndarray:
+        """A noise as long as the clip that does not hold the clip itself."""
+        for _ in range(DRAWS):
+            plan = noise.draw(split, rng, 1, int(clip.samples))[0]
+            if not noise.holds(clip["clip"], int(plan[0]), int(clip.samples)):
+                return plan
+        raise UserError(
+            f"corpus {self.speech.card.name!r}: every window of {noise.bank.card.name} holds the clip {clip['clip']!r} itself: "
+            f"too little {split} speech"
+        )
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""

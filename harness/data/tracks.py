@@ -93,7 +93,7 @@ def _shaped(card: Card, speech: Bank, progress: Progress) -> tuple[dict[tuple[st
     else:
         hertz = np.maximum(np.linspace(0, SAMPLE_RATE / 2, 257), LOWEST_HZ)
         magnitudes = {name: (hertz / 1000) ** (-exponent / 2) for name, exponent in COLOURS.items()}
-    tracks = {}
+    tracks: dict[tuple[str, str], np.ndarray] = {}
     for name, magnitude in magnitudes.items():
         for split, minutes in card.minutes.items():
             track = _gaussian(magnitude, minutes * 60 * SAMPLE_RATE, _seed(card.name, name, split))
