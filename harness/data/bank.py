@@ -24,11 +24,11 @@ from harness import paths
 from harness.data.audio import SAMPLE_RATE, active_level, decode_g722
 from harness.data.corpora import Card
 from harness.data.fetch import recordings
+from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
 GAP_SECONDS = (0.1, 0.3)
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _decode(card: Card, root: Path, progress: Progress) -> tuple[list[dict], lis
             kept.append(
                 {"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples}
             )
-        progress(done, len(recordings_))
+        progress(f"{card.name}: decoding", done, len(recordings_))
     return kept, left_out
 
 
@@ -208,13 +208,13 @@ def open_bank(
     card: Card,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Bank:
     """Open a recorded corpus's bank, fetching and decoding the recordings where that has not been done yet."""
     key = card.digest() + (f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}" if data_dir else "")
     folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
-        root = recordings(card, data_dir, say)
+        root = recordings(card, data_dir, say, progress)
         say(f"{card.name}: decoding to 16 kHz")
         _build(card, root, folder, progress)
     return opened(card, folder)

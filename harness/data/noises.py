@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness.data.bank import Bank, Progress, open_bank
+from harness.data.bank import Bank, open_bank
 from harness.data.corpora import Card
+from harness.data.progress import Progress, unseen
 from harness.data.tracks import open_tracks
 
 
@@ -46,7 +47,7 @@ def open_noise(
     card: Card,
     speech: Bank,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Noise:
     """The noise of a card. speech: the corpus that babble and speech-shaped noise are made from."""
     if card.recorded:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.data import corpora, noises
 from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
-from harness.data.bank import Bank, Progress, buffer, open_bank, sounding
+from harness.data.bank import Bank, buffer, open_bank, sounding
+from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
@@ -198,7 +199,7 @@ def open_scenes(
     rule: MixtureRule,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Scenes:
     """Open every corpus that the rule needs. digest: hash of the recordings that training and tests are made from."""
     card = corpora.card(corpus)

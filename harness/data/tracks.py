@@ -16,8 +16,9 @@ import torch
 
 from harness import paths
 from harness.data.audio import SAMPLE_RATE
-from harness.data.bank import Bank, Progress, opened, placed
+from harness.data.bank import Bank, opened, placed
 from harness.data.corpora import Card
+from harness.data.progress import Progress, unseen
 
 TRACK_VERSION = 1  # raise it when what follows makes other samples
 PEAK = 0.99
@@ -31,7 +32,7 @@ def open_tracks(
     card: Card,
     speech: Bank,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Bank:
     """Open the tracks of a made noise, making them where that has not been done yet.
 
@@ -79,7 +80,7 @@ def _babble(card: Card, speech: Bank, progress: Progress) -> tuple[dict[tuple[st
                 said.append({"clip": clip, "talker": talker, "start": before + place, "samples": samples})
                 place += samples + GAP
             done += 1
-            progress(done, card.talkers * len(card.minutes))
+            progress(f"{card.name}: making", done, card.talkers * len(card.minutes))
         if length:
             tracks[card.name, split] = _quantised(track)
             before += length
@@ -100,7 +101,7 @@ def _shaped(card: Card, speech: Bank, progress: Progress) -> tuple[dict[tuple[st
             if name == "modulated":
                 track *= 1 + 0.9 * np.sin(2 * np.pi * MODULATION_HZ / SAMPLE_RATE * np.arange(len(track)))
             tracks[name, split] = _quantised(track)
-            progress(len(tracks), len(magnitudes) * len(card.minutes))
+            progress(f"{card.name}: making", len(tracks), len(magnitudes) * len(card.minutes))
     return tracks, pd.DataFrame(columns=["clip", "talker", "start", "samples"])
 
 

@@ -193,7 +193,7 @@ def test_a_bank_made_once_needs_no_recordings(tiny: Tiny):
     said: list[str] = []
     seen: list[tuple[int, int]] = []
     root = tiny.place()
-    first = open_bank(tiny.card, say=said.append, progress=lambda done, of: seen.append((done, of)))
+    first = open_bank(tiny.card, say=said.append, progress=lambda what, done, of: seen.append((done, of)))
     assert said == ["tiny: decoding to 16 kHz"]
     assert seen == [(done, 22) for done in range(1, 23)]
     shutil.rmtree(root)
@@ -260,7 +260,7 @@ def test_folders_without_any_speech_are_one_line(tiny: Tiny, tmp_path):
 def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(tiny: Tiny):
     tiny.place()
 
-    def interrupt(done: int, of: int) -> None:
+    def interrupt(what: str, done: int, of: int) -> None:
         if done == 10:
             raise KeyboardInterrupt
 

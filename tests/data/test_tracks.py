@@ -134,7 +134,7 @@ def test_babble_of_a_small_corpus_says_every_clip_of_a_split_once_a_talker(tiny:
     speech = open_bank(tiny.card, say=quiet)
     seen: list[tuple[int, int]] = []
     card = corpora.card("babble").model_copy(update=BABBLE)
-    bank = open_tracks(card, speech, quiet, lambda done, of: seen.append((done, of)))
+    bank = open_tracks(card, speech, quiet, lambda what, done, of: seen.append((done, of)))
     assert seen == [(done, 6) for done in range(1, 7)]
     said = pd.read_csv(bank.folder / "said.csv")
     assert set(bank.regions) == {"train", "test"}
@@ -196,7 +196,7 @@ def test_an_interrupted_making_leaves_nothing_and_the_next_one_works(tiny: Tiny)
     speech = open_bank(tiny.card, say=quiet)
     card = corpora.card("babble").model_copy(update=BABBLE)
 
-    def interrupt(done: int, of: int) -> None:
+    def interrupt(what: str, done: int, of: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
