@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import progress
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 
 class DataBar:
@@ -31,11 +32,13 @@ class DataBar:
 
 
 class _Amount(progress.ProgressColumn):
-    """Bytes of bytes, or number of numbers."""
+    """Bytes of bytes, or a number of a number, where that is known."""
 
     bytes, number = progress.DownloadColumn(), progress.MofNCompleteColumn()
 
     def render(self, task: progress.Task) -> RenderableType:
+        if task.total is None and not task.completed:
+            return Text()
         return (self.bytes if task.fields["bytes"] else self.number).render(task)
 
 
