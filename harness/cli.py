@@ -123,18 +123,12 @@ def _of_a_study(body: Callable[[Any, Any], None]) -> Callable[..., None]:
 
 
 def _open(loaded: Any, options: Any) -> Any:
-    """The context of a study, with a bar while recordings are decoded. Results that wait for the store are sent first."""
-    from rich.progress import Progress
-
+    """The context of a study, with a bar while recordings are fetched and decoded. What waits for the store is sent first."""
     from harness import outbox, workers
+    from harness.bars import DataBar
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("decoding recordings", total=None, visible=False)
-
-        def show(done: int, of: int) -> None:
-            bar.update(line, completed=done, total=of, visible=True)
-
-        context = workers.open_study(loaded, options, workers.cores(), _say, show)
+    with DataBar(console) as bar:
+        context = workers.open_study(loaded, options, workers.cores(), _say, bar)
     outbox.send(context.tracker)
     return context
 
@@ -278,18 +272,12 @@ Corpora = Annotated[
 @data_app.command("fetch")
 def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Fetch and decode recordings that are not there yet."""
-    from rich.progress import Progress, TaskID
-
+    from harness.bars import DataBar
     from harness.data.bank import open_bank
 
     for card in _recorded(names):
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            line = progress.add_task(f"{card.name}: decoding", total=None)
-
-            def show(done: int, of: int, progress: Progress = progress, line: TaskID = line) -> None:
-                progress.update(line, completed=done, total=of)
-
-            bank = open_bank(card, data_dir, _say, show)
+        with DataBar(console) as bar:
+            bank = open_bank(card, data_dir, _say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         _say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
         _say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {card.name}")

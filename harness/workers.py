@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import spec, study, trial
-from harness.data.bank import Progress
+from harness.data.progress import Progress, unseen
 from harness.data.scenes import open_scenes
 from harness.errors import UserError, in_one_line
 from harness.study import Event
@@ -66,7 +66,7 @@ def open_study(
     options: Options,
     threads: int,
     say: Callable[[str], None],
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
     rank: int = 0,
 ) -> trial.Context:
     """Everything that trials need, in this process, with so many threads; recordings are fetched and decoded if need be."""

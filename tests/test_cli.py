@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness import cli, losses, paths
 from tests.conftest import harness
@@ -151,3 +152,21 @@ def test_make_help_names_every_target(tmp_path: Path) -> None:
         "help",
     ):
         assert f"make {target} " in done.stdout
+
+
+def test_recordings_that_cannot_be_had_are_one_line_with_the_address_and_the_mend(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = yaml.safe_load((paths.CARDS / "music.yaml").read_text())
+    card["upstream"] = {"moh": "http://127.0.0.1:9/moh.tar.gz"}  # port 9: refused at once
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "music.yaml").write_text(yaml.safe_dump(card))
+    monkeypatch.setattr(paths, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(paths, "AUDIO", tmp_path / "audio")
+    monkeypatch.setenv("PATH", str(tmp_path / "no such folder"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    code, _, errors = here("data", "fetch")
+    assert code == 2
+    assert errors.count("\n") == 1
+    for part in ("error: cannot get 'music'", "http://127.0.0.1:9/moh.tar.gz: cannot be reached", "(1)", "--data-dir"):
+        assert part in errors

@@ -1,1 +1,2 @@
-"""Recordings: `corpora` (cards), `fetch` (getting them), `bank` (decoded audio), `noises` and `scenes` (mixtures)."""
+"""Recordings: `corpora` (cards), `fetch` (getting them), `bank` (decoded audio), `tracks` (noises made from it), `noises`
+and `scenes` (mixtures)."""

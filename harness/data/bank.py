@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,16 +24,16 @@ from harness import paths
 from harness.data.audio import SAMPLE_RATE, active_level, decode_g722
 from harness.data.corpora import Card
 from harness.data.fetch import recordings
+from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
 GAP_SECONDS = (0.1, 0.3)
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A decoded corpus.
+    """A decoded corpus, or the tracks of a made noise.
 
     samples: (total samples,) int16, memory-mapped. clips: one row a clip (clip, name, voice, split, start, samples, level).
     regions: for each split the starts and lengths of its voices' spans, (2, voices), in which windows may be cut.
@@ -57,10 +58,17 @@ class Bank:
         """Long-term average power spectrum of the training speech, (257,): the shape of speech-shaped noise."""
         return np.load(self.folder / "spectrum.npy")
 
+    def fill(self, starts: np.ndarray, out: torch.Tensor) -> None:
+        """Copy windows as long as `out`'s rows into it. starts: (windows,); out: (windows, samples) of any type, on the CPU."""
+        rows = out.numpy()
+        for row, start in zip(rows, starts.tolist(), strict=True):
+            row[:] = self.samples[start : start + rows.shape[1]]
+
     def cut(self, starts: np.ndarray, samples: int, device: torch.device) -> torch.Tensor:
-        """Windows cut from the bank. starts: any shape; samples: length of each. Returns float32 of shape (*starts, samples)."""
-        windows = np.lib.stride_tricks.sliding_window_view(self.samples, samples)[starts]
-        return torch.from_numpy(windows).to(device).to(torch.float32).mul_(1 / 32768)
+        """Windows cut from the bank. starts: (windows,); samples: length of each. Returns float32 of (windows, samples)."""
+        windows = buffer(device, len(starts), samples)
+        self.fill(starts, windows)
+        return sounding(windows, device)
 
     def draw(self, split: str, rng: np.random.Generator, shape: int | tuple[int, ...], samples: int) -> np.ndarray:
         """Random window starts within the regions of a split, each region as likely as it is long."""
@@ -79,6 +87,16 @@ class Bank:
     def left_out(self) -> pd.DataFrame:
         """Recordings that did not enter the bank, each with its reason."""
         return pd.read_csv(self.folder / "left_out.csv", dtype=str, keep_default_na=False)
+
+
+def buffer(device: torch.device, *shape: int) -> torch.Tensor:
+    """Room on the CPU for int16 samples bound for a device: each is written, and sent, no more often than need be."""
+    return torch.empty(*shape, dtype=torch.float32 if device.type == "cpu" else torch.int16)
+
+
+def sounding(samples: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A filled `buffer` as float32 in [-1, 1) on the device."""
+    return samples.to(device).to(torch.float32).mul_(1 / 32768)
 
 
 def _walk(card: Card, root: Path) -> Iterator[tuple[str, str, str, Path]]:
@@ -117,7 +135,7 @@ def _decode(card: Card, root: Path, progress: Progress) -> tuple[list[dict], lis
             kept.append(
                 {"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples}
             )
-        progress(done, len(recordings_))
+        progress(f"{card.name}: decoding", done, len(recordings_))
     return kept, left_out
 
 
@@ -148,15 +166,12 @@ def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
 
 
 def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
-    """Write the bank to a scratch folder and move it into place whole; a bank that another process made first stays."""
+    """Decode a corpus into the folder of its bank."""
     kept, left_out = _decode(card, root, progress)
     if not kept:
         raise UserError(f"corpus {card.name!r}: no usable recording (.g722) in {root}")
     samples, clips = _lay_out(kept)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".bank-", dir=folder.parent))
-    scratch.chmod(0o755)  # mkdtemp's 0700 would keep a shared disk to one user
-    try:
+    with placed(folder) as scratch:
         np.save(scratch / "samples.npy", samples)
         hashed = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode())
         if card.kind == "speech":
@@ -170,6 +185,16 @@ def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
         (scratch / "bank.json").write_text(
             json.dumps({"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": len(left_out)})
         )
+
+
+@contextmanager
+def placed(folder: Path) -> Iterator[Path]:
+    """A scratch folder that is moved into place whole; a bank that another process made first stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".bank-", dir=folder.parent))
+    scratch.chmod(0o755)  # mkdtemp's 0700 would keep a shared disk to one user
+    try:
+        yield scratch
         try:
             os.rename(scratch, folder)
         except OSError:
@@ -183,15 +208,20 @@ def open_bank(
     card: Card,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Bank:
     """Open a recorded corpus's bank, fetching and decoding the recordings where that has not been done yet."""
     key = card.digest() + (f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}" if data_dir else "")
     folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
-        root = recordings(card, data_dir, say)
+        root = recordings(card, data_dir, say, progress)
         say(f"{card.name}: decoding to 16 kHz")
         _build(card, root, folder, progress)
+    return opened(card, folder)
+
+
+def opened(card: Card, folder: Path) -> Bank:
+    """The bank that lies in a folder."""
     text = {"clip": str, "name": str, "voice": str, "split": str}
     clips = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)  # "null" and "nan" are names
     spans = (
@@ -199,9 +229,10 @@ def open_bank(
         .groupby(["split", "voice"])
         .agg(start=("start", "min"), end=("end", "max"))
     )
+    samples = np.load(folder / "samples.npy", mmap_mode="r")
     return Bank(
         card=card,
-        samples=np.load(folder / "samples.npy", mmap_mode="r"),
+        samples=samples.view(np.ndarray),  # a slice of numpy's memmap takes as long as a third of a window's copy
         clips=clips,
         regions={str(split): np.stack([span.start, span.end - span.start]) for split, span in spans.groupby("split")},
         digest=json.loads((folder / "bank.json").read_text())["digest"],

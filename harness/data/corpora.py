@@ -59,7 +59,8 @@ class SplitRule(_Strict):
 
 
 class Card(_Strict):
-    """One corpus. Recorded corpora have a `layout` and a split rule; noises made on the fly have a `maker`."""
+    """One corpus. Recorded corpora have a `layout` and a split rule; made noises have a `maker` and the minutes of each
+    split's track."""
 
     name: str
     title: str
@@ -82,6 +83,7 @@ class Card(_Strict):
     maker: Literal["shaped", "babble"] | None = None
     shape: Literal["speech", "coloured"] | None = None
     talkers: int = 0
+    minutes: dict[Split, int] = {}
 
     @property
     def recorded(self) -> bool:
@@ -89,8 +91,9 @@ class Card(_Strict):
         return self.layout is not None
 
     def digest(self) -> str:
-        """Hash of all that decides the bank's contents."""
-        text = self.model_dump_json(include={"name", "version", "layout", "contents", "leave_out", "split"})
+        """Hash of all that the card says of the bank's contents."""
+        made, decoded = {"maker", "shape", "talkers", "minutes"}, {"layout", "contents", "leave_out", "split"}
+        text = self.model_dump_json(include={"name", "version"} | (decoded if self.recorded else made))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.data import corpora, noises
 from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
-from harness.data.bank import Bank, Progress, open_bank
+from harness.data.bank import Bank, buffer, open_bank, sounding
+from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
 PEAK = 0.99
+DRAWS = 1000  # of noise without the clip that it is mixed with: of the shipped corpus one in 30 has it
 CLIP_SECONDS = (1.5, 8.0)  # length of the clips that validation and test items are made of
 SPLITS = {"validation": ("validation", "validation"), "matched": ("test", "test"), "mismatched": ("mismatched", "test")}
 
@@ -103,7 +106,7 @@ def _frame_power(x: torch.Tensor) -> torch.Tensor:
     if x.shape[-1] < FRAME:
         x = torch.nn.functional.pad(x, (0, FRAME - x.shape[-1]))
     frames = x[..., : x.shape[-1] // FRAME * FRAME].unflatten(-1, (-1, FRAME))
-    return frames.square().mean(-1)
+    return torch.linalg.vector_norm(frames, dim=-1).square() / FRAME  # squares are never written to memory
 
 
 @dataclass(frozen=True)
@@ -119,18 +122,17 @@ class Scenes:
         """Training fields of one update: noisy and clean, (items, samples) on the device. Same seed and step, same batch."""
         rng = np.random.default_rng([seed, step])
         samples = round(self.rule.seconds * SAMPLE_RATE)
-        starts = self.speech.draw("train", rng, items, samples)
-        speech = self.speech.cut(starts, samples, device)
+        both = buffer(device, 2, items, samples)
+        self.speech.fill(self.speech.draw("train", rng, items, samples), both[0])
         counts = np.bincount(rng.integers(0, len(self.rule.noise), items), minlength=len(self.rule.noise))
-        rendered = []
-        for name, count in zip(self.rule.noise, counts, strict=True):
+        for name, count, end in zip(self.rule.noise, counts, counts.cumsum(), strict=True):
             if count:
-                plan = self.kinds[name].draw("train", rng, count, samples)
-                rendered.append(self.kinds[name].render(plan, samples, device))
-        noise = torch.cat(rendered)
+                kind = self.kinds[name]
+                kind.fill(kind.draw("train", rng, count, samples), both[1, end - count : end])
         snr, level = (
             torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level)
         )
+        speech, noise = sounding(both, device)
         noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
         return {"noisy": noisy, "clean": clean}
 
@@ -159,9 +161,7 @@ class Scenes:
                 clip = turns.iloc[len(chosen) % len(turns)]
                 kind, snr = cells[cell]
                 noise = self.kinds[kind]
-                plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
-                while isinstance(noise, noises.Babble) and noise.holds(plan, int(clip.samples), int(clip.start)):
-                    plan = noise.draw(noise_split, rng, 1, int(clip.samples))[0]
+                plan = self._plan(noise, noise_split, rng, clip)
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
                 name = f"{test_set}/{len(chosen):03d}"
@@ -169,6 +169,17 @@ class Scenes:
                     Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
                 )
         return chosen[:count]
+
+    def _plan(self, noise: noises.Noise, split: str, rng: np.random.Generator, clip: pd.Series) -> np.ndarray:
+        """A noise as long as the clip that does not hold the clip itself."""
+        for _ in range(DRAWS):
+            plan = noise.draw(split, rng, 1, int(clip.samples))[0]
+            if not noise.holds(clip["clip"], int(plan[0]), int(clip.samples)):
+                return plan
+        raise UserError(
+            f"corpus {self.speech.card.name!r}: every window of {noise.bank.card.name} holds the clip {clip['clip']!r} itself: "
+            f"too little {split} speech"
+        )
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""
@@ -188,7 +199,7 @@ def open_scenes(
     rule: MixtureRule,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
-    progress: Progress = lambda done, of: None,
+    progress: Progress = unseen,
 ) -> Scenes:
     """Open every corpus that the rule needs. digest: hash of the recordings that training and tests are made from."""
     card = corpora.card(corpus)
@@ -202,7 +213,6 @@ def open_scenes(
         noise_card = corpora.card(name)
         if noise_card.kind != "noise":
             raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
-        bank = open_bank(noise_card, None, say, progress) if noise_card.recorded else None
-        kinds[name] = noises.make(noise_card, speech, bank)
-        digests.append(bank.digest if bank else noise_card.version)
+        kinds[name] = noises.open_noise(noise_card, speech, say, progress)
+        digests.append(kinds[name].bank.digest)
     return Scenes(rule, speech, kinds, hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16])

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.signal
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE, decode_g722
-from harness.data.bank import Bank, open_bank
+from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.errors import UserError
 from tests.data.conftest import NAMES, VOICES, Tiny, describe
 from tests.real import CPU, music, prompts_folder, scenes
@@ -150,9 +151,18 @@ def test_a_region_is_drawn_as_often_as_it_is_long():
 
 def test_cut_windows_have_the_asked_shape_and_the_banks_samples():
     bank = made_up([200], ["train"])
-    cut = bank.cut(np.array([[0, 5], [7, 190]]), 10, CPU)
-    assert cut.shape == (2, 2, 10)
-    np.testing.assert_array_equal((cut[1, 1] * 32768).numpy(), np.arange(191, 201))
+    cut = bank.cut(np.array([0, 5, 7, 190]), 10, CPU)
+    assert cut.shape == (4, 10)
+    np.testing.assert_array_equal((cut[3] * 32768).numpy(), np.arange(191, 201))
+
+
+def test_windows_cut_for_any_device_are_the_same_samples():
+    bank = made_up([200], ["train"])
+    starts = np.array([3, 150])
+    assert buffer(torch.device("cuda"), 2, 10).dtype == torch.int16  # half as many bytes to send
+    sent = buffer(torch.device("cuda"), 2, 10)
+    bank.fill(starts, sent)
+    assert torch.equal(sounding(sent, CPU), bank.cut(starts, 10, CPU))
 
 
 @pytest.mark.parametrize("split", ["validation", "no such split"])
@@ -183,7 +193,7 @@ def test_a_bank_made_once_needs_no_recordings(tiny: Tiny):
     said: list[str] = []
     seen: list[tuple[int, int]] = []
     root = tiny.place()
-    first = open_bank(tiny.card, say=said.append, progress=lambda done, of: seen.append((done, of)))
+    first = open_bank(tiny.card, say=said.append, progress=lambda what, done, of: seen.append((done, of)))
     assert said == ["tiny: decoding to 16 kHz"]
     assert seen == [(done, 22) for done in range(1, 23)]
     shutil.rmtree(root)
@@ -250,7 +260,7 @@ def test_folders_without_any_speech_are_one_line(tiny: Tiny, tmp_path):
 def test_an_interrupted_build_leaves_nothing_and_the_next_one_works(tiny: Tiny):
     tiny.place()
 
-    def interrupt(done: int, of: int) -> None:
+    def interrupt(what: str, done: int, of: int) -> None:
         if done == 10:
             raise KeyboardInterrupt
 

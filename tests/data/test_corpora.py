@@ -32,6 +32,8 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in card.packages.values())
     else:
         assert card.maker
+        assert set(card.minutes) == {"train", "validation", "test"}
+        assert min(card.minutes.values()) >= 2
 
 
 def test_speech_and_noise_are_told_apart():

@@ -44,6 +44,9 @@ def no_tools(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "no such folder"))
 
 
+ENGLISH_KEPT = [".tiny-downloads/en_US_f_Allison.tar.gz"]  # intact, and not asked for again
+
+
 def archives(source: Path, site: tuple[Path, str]) -> dict[str, str]:
     """Serve an archive for each voice; returns their addresses."""
     for voice in VOICES:
@@ -54,7 +57,11 @@ def archives(source: Path, site: tuple[Path, str]) -> dict[str, str]:
 
 
 def left_behind(audio: Path) -> list[str]:
-    return sorted(path.name for path in audio.iterdir()) if audio.exists() else []
+    """Names of the files and folders in the folder of recordings, those of kept downloads with their folder."""
+    if not audio.exists():
+        return []
+    names = [path.name for path in audio.iterdir() if not path.name.endswith("-downloads")]
+    return sorted(names + [path.relative_to(audio).as_posix() for path in audio.glob("*-downloads/*")])
 
 
 def test_the_recordings_on_disk_are_those_of_the_card():
@@ -161,9 +168,12 @@ def test_archives_with_other_contents_are_refused(tiny: Tiny, site, no_tools):
     _alter(altered / "it_IT_m_Carlo" / "with.g722")
     archives(altered, site)
     tiny = tiny.but(upstream=urls)
+    said: list[str] = []
     with pytest.raises(UserError, match=r"upstream archives \(it_IT_m_Carlo: .*SHA-256"):
-        fetch.recordings(tiny.card, say=lambda text: None)
-    assert left_behind(tiny.audio) == []
+        fetch.recordings(tiny.card, say=said.append)
+    assert left_behind(tiny.audio) == ENGLISH_KEPT
+    (line,) = (line for line in said if "deleted" in line)
+    assert line.startswith("tiny: it_IT_m_Carlo.tar.gz is corrupt and was deleted (it_IT_m_Carlo: as many files")
 
 
 @pytest.mark.parametrize("evil", ["../../../evil", "../../../../evil", "/evil", "link"])
@@ -195,7 +205,7 @@ def test_a_truncated_archive_is_a_way_that_failed_not_a_crash(tiny: Tiny, site, 
     (site[0] / "it_IT_m_Carlo.tar.gz").write_bytes(whole[: kept if kept >= 1 else int(kept * len(whole))])
     with pytest.raises(UserError, match="tried upstream archives"):
         fetch.recordings(tiny.card, say=lambda text: None)
-    assert left_behind(tiny.audio) == []
+    assert left_behind(tiny.audio) == ENGLISH_KEPT
 
 
 def test_a_corrupt_archive_is_a_way_that_failed_not_a_crash(tiny: Tiny, site, no_tools):
@@ -205,7 +215,7 @@ def test_a_corrupt_archive_is_a_way_that_failed_not_a_crash(tiny: Tiny, site, no
     (site[0] / "it_IT_m_Carlo.tar.gz").write_bytes(content)
     with pytest.raises(UserError, match="tried upstream archives"):
         fetch.recordings(tiny.card, say=lambda text: None)
-    assert left_behind(tiny.audio) == []
+    assert left_behind(tiny.audio) == ENGLISH_KEPT
 
 
 def test_an_interrupted_fetch_leaves_nothing_half_made_and_the_next_one_works(tiny: Tiny, site, no_tools):
@@ -217,8 +227,10 @@ def test_an_interrupted_fetch_leaves_nothing_half_made_and_the_next_one_works(ti
 
     with pytest.raises(KeyboardInterrupt):
         fetch.recordings(tiny.card, say=interrupt)
-    assert left_behind(tiny.audio) == []
+    assert left_behind(tiny.audio) == ENGLISH_KEPT
+    (site[0] / "en_US_f_Allison.tar.gz").unlink()  # it need not be had again
     assert fetch.faults(tiny.card, fetch.recordings(tiny.card, say=lambda text: None)) == []
+    assert left_behind(tiny.audio) == ["tiny"]
 
 
 def test_without_network_one_line_names_three_ways(tiny: Tiny, no_tools):
@@ -227,6 +239,7 @@ def test_without_network_one_line_names_three_ways(tiny: Tiny, no_tools):
         fetch.recordings(tiny.card, say=lambda text: None)
     message = str(caught.value)
     assert "\n" not in message
+    assert f"{NOWHERE['en_US_f_Allison']}: cannot be reached" in message
     for part in ("(1)", "(2)", "(3)", "--data-dir", str(tiny.audio / "tiny"), "apt-get download tiny-sounds"):
         assert part in message
     assert all(url in message and voice in message for voice, url in NOWHERE.items())
@@ -235,7 +248,7 @@ def test_without_network_one_line_names_three_ways(tiny: Tiny, no_tools):
 
 def test_a_missing_page_is_a_way_that_failed(tiny: Tiny, site, no_tools):
     tiny = tiny.but(upstream={voice: f"{site[1]}/{voice}.tar.gz" for voice in VOICES})
-    with pytest.raises(UserError, match=r"upstream archives \(404"):
+    with pytest.raises(UserError, match=r"upstream archives \(http://\S+/en_US_f_Allison.tar.gz: 404 "):
         fetch.recordings(tiny.card, say=lambda text: None)
 
 
@@ -269,6 +282,11 @@ def test_two_who_fetch_at_once_both_get_whole_recordings(tiny: Tiny, site, no_to
 @pytest.fixture
 def repository(tiny: Tiny, tmp_path, monkeypatch) -> Path:
     """A Debian repository in a folder, with the tiny corpus as a package: real apt-get and dpkg-deb, no network."""
+    return debian(tiny, tmp_path, monkeypatch, f"file:{tmp_path / 'repository'}")
+
+
+def debian(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> Path:
+    """The repository's package, for an apt that knows that address only."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("needs apt-get and dpkg-deb")
     tree, folder = tmp_path / "tree", tmp_path / "repository"
@@ -284,7 +302,7 @@ def repository(tiny: Tiny, tmp_path, monkeypatch) -> Path:
         f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
         "Description: a dozen prompts\n"
     )
-    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{folder} ./\n")
+    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] {address} ./\n")
     settings = f'Dir::Etc::SourceList "{tmp_path}/sources.list";\nDir::Etc::SourceParts "/dev/null";\n'
     (tmp_path / "apt.conf").write_text(settings)
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
@@ -316,3 +334,4 @@ def test_a_package_that_is_not_to_be_had_is_a_way_that_failed(tiny: Tiny, reposi
     with pytest.raises(UserError, match=r"Debian packages \(apt-get download: .*no-such-sounds"):
         fetch.recordings(card, say=lambda text: None)
     assert left_behind(tiny.audio) == []
+    assert not (tiny.audio / "tiny").exists()

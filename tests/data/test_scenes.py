@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.data.audio import SAMPLE_RATE
+from harness.data.noises import Noise
 from harness.data.scenes import MixtureRule, Scenes, list_digest, mix, open_scenes
 from harness.errors import UserError
 from tests.real import CPU, active_powers, music, scenes
@@ -68,7 +69,7 @@ def test_a_batch_is_made_of_training_speech_only():
             drawn.append(bank.draw(split, rng, shape, samples))
             return drawn[-1]
 
-        cut = staticmethod(bank.cut)
+        fill = staticmethod(bank.fill)
 
     spied = Scenes(rule, Spy(), scenes().kinds, "")  # type: ignore[arg-type]
     clean = spied.batch(0, 3, 4, CPU)["clean"]
@@ -82,7 +83,7 @@ def test_every_training_noise_is_drawn_from_the_training_split():
 
     class Spy:
         def __init__(self, noise):
-            self.render, self._noise = noise.render, noise
+            self.fill, self._noise = noise.fill, noise
 
         def draw(self, split, rng, items, samples):
             asked.append(split)
@@ -341,8 +342,22 @@ def test_one_snr_is_a_range_too():
 def test_babble_of_a_judged_item_never_holds_the_target_clip_itself() -> None:
     real = scenes()
     clips = real.speech.clips.set_index("clip")
-    babble = [item for item in real.items("matched", 240) if item.noise == "babble"]
-    assert len(babble) == 80
-    for item in babble:
-        start, samples = clips.loc[item.clip, ["start", "samples"]]
-        assert all(window + samples <= start or window >= start + samples for window in item.plan)
+    babble = real.kinds["babble"]
+    judged = [item for item in real.items("matched", 240) if item.noise == "babble"]
+    assert len(judged) == 80
+    for item in judged:
+        start, samples = item.plan[0], clips.loc[item.clip, "samples"]
+        heard = babble.said[(babble.said.start < start + samples) & (babble.said.start + babble.said.samples > start)]
+        assert set(heard.talker) == set(range(6))
+        assert item.clip not in set(heard["clip"])
+    # The rule is needed: a window drawn without it holds the clip now and then.
+    rng = np.random.default_rng(0)
+    drawn = babble.draw("test", rng, 400, 5 * SAMPLE_RATE)[:, 0]
+    assert any(babble.holds(item.clip, start, 5 * SAMPLE_RATE) for item in judged for start in drawn)
+
+
+def test_speech_too_small_for_babble_without_the_target_is_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(Noise, "holds", lambda *_: True)
+    with pytest.raises(UserError, match=r"corpus 'prompts': every window of \w+ holds the clip") as caught:
+        scenes().items("matched", 24)
+    assert "\n" not in str(caught.value)
