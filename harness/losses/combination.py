@@ -158,7 +158,7 @@ def _setting(text: str, info: registry.LossInfo, name: str, keyword: ast.keyword
     try:
         value = ast.literal_eval(keyword.value)
     except (ValueError, TypeError, RecursionError):
-        _fail(text, keyword.value, f"{info.name}.{name} must be a literal: a number, 'text', True or False")
+        _fail(text, keyword.value, f"{info.name}.{name} must be a literal: a number, 'text', True, False or a tuple")
     try:
         return info.resolve({name: value})[name]
     except UserError as error:
@@ -181,6 +181,8 @@ def _fail_at(text: str, column: int, message: str) -> NoReturn:
 
 def _text(value: Any) -> str:
     """A literal, numbers in their shortest form: 20.0 is 20, 1e-05 is 1e-5."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return repr(value)
     short = f"{value:g}"
