@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from harness.errors import UserError
 from harness.signal import HOP, N_FFT, frame_mask, window
 
 SAMPLE_RATE = 16_000  # of the mel scale, which is the only thing here that knows of seconds
@@ -28,6 +29,10 @@ def spectrum(
     centred in the n_fft samples, as torch does, but phases count from its own start.
     """
     frame = window(n_fft, signal.device, signal.dtype) if frame is None else frame
+    if not 0 < hop <= len(frame) <= n_fft:
+        raise UserError(
+            f"hop = {hop} must be from 1 to the window's {len(frame)} samples, and these at most n_fft = {n_fft}"
+        )
     signal = functional.pad(signal, (0, max(0, n_fft - signal.shape[-1])))
     return _Spectrum.apply(signal, frame, n_fft, hop)
 
