@@ -62,6 +62,12 @@ def ratio_db(target: Tensor, error: Tensor, floor: Tensor | float, max_db: float
     return -10 * torch.log10((target + floor) / (error + tau(max_db) * target + floor))
 
 
+def safe_root(energy: Tensor) -> Tensor:
+    """Square root with a slope of 0 at 0, where a plain one lets a single perfect item spoil the batch."""
+    positive = energy > 0
+    return energy.where(positive, 1.0).sqrt().where(positive, 0.0)
+
+
 def tau(max_db: float) -> float:
     """Share of the target energy that joins the error energy under a ceiling of max_db."""
     return 10.0 ** (-max_db / 10)

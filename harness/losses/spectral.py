@@ -7,11 +7,12 @@ otherwise. A floor under every power (1e-12, magnitude 1e-6) gives silence a fin
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from harness.losses.energy import safe_root
 from harness.losses.registry import Range, loss
 from harness.losses.settings import Rows
 from harness.signal import POWER_FLOOR, mask_samples
@@ -126,19 +127,45 @@ def multi_res_stft(
     values = []
     for n_fft, hop, width in resolutions:
         frame = hann(width, estimate.device, estimate.dtype)
-        ours, theirs = (
-            squared_magnitude(spectrum(x, n_fft, hop, frame)).clamp(min=STFT_CLAMP) for x in (estimate, clean)
-        )
-        target = theirs.sqrt()
-        # A norm over bins and one over frames make the norm over both, and its slope at a perfect estimate is 0.
-        apart, whole = (
-            torch.linalg.vector_norm(valid_frames(torch.linalg.vector_norm(x, dim=-1), lengths, n_fft, hop), dim=-1)
-            for x in (target - ours.sqrt(), target)
-        )
-        # Half the logarithm of the ratio of powers: one logarithm where the difference of two magnitudes' has two.
-        log_apart = 0.5 * mean_over_frames((ours / theirs).log().abs(), lengths, n_fft, hop)
-        values.append(w_sc * apart / whole + w_mag * log_apart)
+        ours, theirs = (squared_magnitude(spectrum(x, n_fft, hop, frame)) for x in (estimate, clean))
+        squares, logs = _Apart.apply(ours, theirs)
+        whole = theirs.clamp(min=STFT_CLAMP).sum(-1)
+        apart, whole = (valid_frames(x, lengths, n_fft, hop).sum(-1) for x in (squares, whole))
+        log_apart = mean_over_frames(logs[..., None], lengths, n_fft, hop) / ours.shape[-1]
+        values.append(w_sc * safe_root(apart / whole) + w_mag * log_apart)
     return torch.stack(values).mean(0)
+
+
+class _Apart(torch.autograd.Function):
+    """Powers P, Q (batch, frames, bins), clamped -> sums over bins of (sqrt P - sqrt Q)² and abs(ln P - ln Q) / 2.
+
+    Both at once, because these arrays are what the loss costs: autograd would keep seven of them at each resolution where
+    this keeps the two that come in, and take two logarithms for one of the ratio.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ours, theirs)
+        p, q = ours.clamp(min=STFT_CLAMP), theirs.clamp(min=STFT_CLAMP)
+        squares = (p.sqrt() - q.sqrt()).square_().sum(-1)
+        return squares, 0.5 * p.div_(q).log_().abs_().sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, of_squares: Tensor, of_logs: Tensor) -> tuple[Tensor | None, ...]:
+        ours, theirs = ctx.saved_tensors
+        pairs = ((ours, theirs), (theirs, ours))
+        return tuple(
+            _slope(*pair, of_squares[..., None], of_logs[..., None]) if wanted else None
+            for pair, wanted in zip(pairs, ctx.needs_input_grad, strict=True)
+        )
+
+
+def _slope(power: Tensor, other: Tensor, of_squares: Tensor, of_logs: Tensor) -> Tensor:
+    """Slope of the two distances of `_Apart` by one of the powers."""
+    p = power.clamp(min=STFT_CLAMP)
+    ratio = other.clamp(min=STFT_CLAMP) / p
+    slope = of_squares * (1 - ratio.sqrt()) + 0.5 * of_logs * (1 - ratio).sign() / p
+    return slope.masked_fill(power < STFT_CLAMP, 0.0)
 
 
 def _power(spectrum: Tensor) -> Tensor:

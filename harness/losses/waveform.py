@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.losses.energy import Eps, MaxDb, energy, error_energy, masked_pair, tau
+from harness.losses.energy import Eps, MaxDb, energy, error_energy, masked_pair, safe_root, tau
 from harness.losses.registry import Range, loss
 
 # Speech samples lie far below 1, where a threshold of 1 would make these two losses exactly half the MSE.
@@ -42,14 +42,14 @@ def l2(estimate: Tensor, clean: Tensor, lengths: Tensor | None = None) -> Tensor
     estimate, clean: (batch, samples); lengths: (batch,) samples. Returns (batch,).
     """
     estimate, clean, _ = masked_pair(estimate, clean, lengths)
-    return _root(error_energy(estimate, clean))
+    return safe_root(error_energy(estimate, clean))
 
 
 @loss(minimum=0.0, unit="amplitude")
 def rmse(estimate: Tensor, clean: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Root of the mean squared error. estimate, clean: (batch, samples); lengths: (batch,) samples. Returns (batch,)."""
     estimate, clean, samples = masked_pair(estimate, clean, lengths)
-    return _root(error_energy(estimate, clean) / samples)
+    return safe_root(error_energy(estimate, clean) / samples)
 
 
 @loss(minimum=0.0, unit="amplitude", reference="Girshick 2015, Fast R-CNN, ICCV")
@@ -91,9 +91,3 @@ def log_mse(
     """
     estimate, clean, samples = masked_pair(estimate, clean, lengths)
     return 10 * torch.log10((error_energy(estimate, clean) + tau(max_db) * energy(clean)) / samples + eps)
-
-
-def _root(square: Tensor) -> Tensor:
-    """Square root with a slope of 0 at 0, where a plain one lets a single perfect item spoil the batch."""
-    error = square > 0
-    return square.where(error, 1.0).sqrt().where(error, 0.0)

@@ -148,6 +148,14 @@ def test_multi_res_stft_has_a_slope_where_the_target_is_silent_and_none_where_th
     assert value_and_gradient(multi_res_stft, SILENCE, CLEAN)[1] == 0
 
 
+def test_slopes_of_multi_res_stft_are_right_by_both_signals_and_of_second_order():
+    generator = torch.Generator().manual_seed(0)
+    signals = [torch.randn(2, 90, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2)]
+    resolutions = ((64, 16, 48), (32, 10, 32))
+    assert torch.autograd.gradcheck(lambda e, s: multi_res_stft(e, s, resolutions=resolutions), signals)
+    assert torch.autograd.gradgradcheck(lambda e: multi_res_stft(e, signals[1].detach()), signals[0], fast_mode=True)
+
+
 def test_resolutions_are_written_in_an_expression():
     term = parse("0.5*multi_res_stft(resolutions=[[512, 128, 512], [256, 64, 200]], w_sc=0.5)").terms[0]
     assert term.settings["resolutions"] == ((512, 128, 512), (256, 64, 200))
