@@ -1,10 +1,14 @@
-"""What there is to choose from: losses, models, tasks, weightings."""
+"""What there is to choose from: losses, models, tasks, weightings.
+
+`python -m harness.catalogue` writes the README's table of losses again, after a loss was added or changed.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness import losses, models, tasks
+from harness import losses, models, paths, tasks
+from harness.losses.combination import literal
 from harness.losses.weighting import WEIGHTINGS
 from harness.tasks import fields
 
@@ -26,7 +30,16 @@ def as_data() -> dict[str, Any]:
     """The catalogue as JSON data."""
     rows = []
     for name, info in losses.all_losses().items():
-        settings = {key: {"default": s.default, "valid": s.valid, "kind": s.kind} for key, s in info.settings.items()}
+        settings = {
+            key: {
+                "default": s.default,
+                "valid": s.valid,
+                "kind": s.kind,
+                "range": s.range and {"low": s.range.low, "high": s.range.high, "log": s.range.log},
+                "choices": list(s.choices),
+            }
+            for key, s in info.settings.items()
+        }
         rows.append(
             {
                 "name": name,
@@ -50,3 +63,37 @@ def as_data() -> dict[str, Any]:
 
 def others() -> dict[str, list[str]]:
     return {"models": list(models.all_models()), "tasks": list(tasks.TASKS), "weightings": list(WEIGHTINGS)}
+
+
+def as_table() -> str:
+    """One row a loss, as Markdown: what the README shows."""
+    heads = ("loss", "fields", "settings", "minimum", "targets", "paper")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for name, info in losses.all_losses().items():
+        names = " = ".join(f"`{each}`" for each in (name, *info.aliases))
+        optional = [f"[{field}]" for field in info.optional_fields]
+        minimum = info.minimum()
+        cells = (
+            names,
+            " ".join([*info.fields, *optional]),
+            ", ".join(f"`{key}={literal(setting.default)}`" for key, setting in info.settings.items()),
+            "" if minimum is None else f"{minimum:g} {info.unit}",
+            " ".join(info.targets),
+            info.reference,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+START, END = "<!-- losses: written by python -m harness.catalogue -->", "<!-- end of losses -->"
+
+
+def with_table(readme: str) -> str:
+    """A README with the table of losses as it should be now."""
+    before, rest = readme.split(START)
+    return f"{before}{START}\n{as_table()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    file = paths.ROOT / "README.md"
+    file.write_text(with_table(file.read_text()))

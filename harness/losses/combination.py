@@ -36,9 +36,9 @@ class Term:
     def expression(self) -> str:
         """The shortest text that means this term: no weight of 1, no default setting, no alias."""
         defaults = self.info.settings
-        changed = [f"{key}={_text(value)}" for key, value in self.settings.items() if value != defaults[key].default]
+        changed = [f"{key}={literal(value)}" for key, value in self.settings.items() if value != defaults[key].default]
         call = f"{self.name}({', '.join(changed)})" if changed else self.name
-        return call if self.weight == 1 else f"{_text(self.weight)}*{call}"
+        return call if self.weight == 1 else f"{literal(self.weight)}*{call}"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _setting(text: str, info: registry.LossInfo, name: str, keyword: ast.keyword
     try:
         value = ast.literal_eval(keyword.value)
     except (ValueError, TypeError, RecursionError):
-        _fail(text, keyword.value, f"{info.name}.{name} must be a literal: a number, 'text', True or False")
+        _fail(text, keyword.value, f"{info.name}.{name} must be a literal: a number, 'text', True, False or a tuple")
     try:
         return info.resolve({name: value})[name]
     except UserError as error:
@@ -166,7 +166,7 @@ def _setting(text: str, info: registry.LossInfo, name: str, keyword: ast.keyword
 
 
 def _usage(info: registry.LossInfo) -> str:
-    return ", ".join(f"{name}={_text(setting.default)}" for name, setting in info.settings.items())
+    return ", ".join(f"{name}={literal(setting.default)}" for name, setting in info.settings.items())
 
 
 def _fail(text: str, node: ast.expr | ast.keyword, message: str) -> NoReturn:
@@ -179,8 +179,10 @@ def _fail_at(text: str, column: int, message: str) -> NoReturn:
     raise UserError(f"{message} (column {column} of {shown!r})") from None
 
 
-def _text(value: Any) -> str:
+def literal(value: Any) -> str:
     """A literal, numbers in their shortest form: 20.0 is 20, 1e-05 is 1e-5."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return repr(value)
     short = f"{value:g}"

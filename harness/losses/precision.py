@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch.amp.autocast_mode import is_autocast_available
 
 
 def in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -18,7 +20,8 @@ def in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> torch.Tensor:
         device = next((tensor.device.type for tensor in _tensors((*args, *kwargs.values()))), "cpu")
-        with torch.autocast(device, enabled=False):
+        # The meta device, which tells shapes without computing, knows no autocast.
+        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
             return function(*map(_widen, args), **{name: _widen(value) for name, value in kwargs.items()})
 
     return wrapped

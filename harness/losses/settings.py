@@ -29,22 +29,59 @@ class Range:
         return f"{self.low:g} to {self.high:g}"
 
 
+class Rows:
+    """The values that a table of whole numbers may hold: a range for each column, by name, and their order in a row.
+
+    Written `Annotated[tuple[tuple[int, int], ...], Rows(hop=Range(16, 512), window=Range(32, 2048))]`, and in a loss
+    expression as it is in Python, `resolutions=((128, 512), (256, 1024))`. A table is one choice, not so many numbers:
+    no search runs over it. order: columns whose numbers must not fall from one to the next.
+    """
+
+    def __init__(self, *, order: tuple[str, ...] = (), **columns: Range) -> None:
+        self.columns = columns
+        self.order = order
+
+    def __str__(self) -> str:
+        columns = ", ".join(f"{name} from {limits}" for name, limits in self.columns.items())
+        return f"rows of ({columns})" + (f" with {' <= '.join(self.order)}" if self.order else "")
+
+    def read(self, value: Any) -> tuple[tuple[int, ...], ...] | None:
+        """`value` as a tuple of rows; None if it is not valid. Lists will do: JSON has no tuples."""
+        if not isinstance(value, list | tuple) or not value:
+            return None
+        return tuple(map(tuple, value)) if all(map(self._fits, value)) else None
+
+    def _fits(self, row: Any) -> bool:
+        if not isinstance(row, list | tuple) or len(row) != len(self.columns):
+            return False
+        if not all(
+            isinstance(number, int) and not isinstance(number, bool) and limits.low <= number <= limits.high
+            for number, limits in zip(row, self.columns.values(), strict=True)
+        ):
+            return False
+        ordered = [row[list(self.columns).index(name)] for name in self.order]
+        return ordered == sorted(ordered)
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One setting of one loss. `range` goes with the kinds float and int, `choices` with choice."""
+    """One setting of one loss. `range` goes with the kinds float and int, `choices` with choice, `rows` with rows."""
 
     loss: str
     name: str
     default: Any
-    kind: Literal["float", "int", "bool", "choice"]
+    kind: Literal["float", "int", "bool", "choice", "rows"]
     range: Range | None = None
     choices: tuple[Any, ...] = ()
+    rows: Rows | None = None
 
     @property
     def valid(self) -> str:
         """The valid values in words, for error messages and help."""
         if self.range is not None:
             return f"a {'whole ' if self.kind == 'int' else ''}number from {self.range}"
+        if self.rows is not None:
+            return str(self.rows)
         return "True or False" if self.kind == "bool" else "one of " + ", ".join(map(repr, self.choices))
 
     def check(self, value: Any) -> Any:
@@ -62,6 +99,8 @@ class Setting:
                 # True == 1 in Python, but a switch is not a number.
                 if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                     return choice
+        elif self.rows is not None and (table := self.rows.read(value)) is not None:
+            return table
         raise UserError(f"{self.loss}.{self.name} = {value!r} is not valid: it must be {self.valid}")
 
 
@@ -102,18 +141,21 @@ def _setting(loss: str, parameter: inspect.Parameter) -> Setting:
     elif get_origin(annotation) is Literal:
         setting = Setting(loss, name, default, "choice", choices=get_args(annotation))
     else:
-        setting = _number(loss, name, annotation, default)
+        setting = _annotated(loss, name, annotation, default)
     return replace(setting, default=setting.check(default))
 
 
-def _number(loss: str, name: str, annotation: Any, default: Any) -> Setting:
+def _annotated(loss: str, name: str, annotation: Any, default: Any) -> Setting:
     kinds: dict[Callable[..., Any], Literal["float", "int"]] = {float: "float", int: "int"}
     if get_origin(annotation) is Annotated:
         base, *notes = get_args(annotation)
         ranges = [note for note in notes if isinstance(note, Range)]
+        tables = [note for note in notes if isinstance(note, Rows)]
         if base in kinds and len(ranges) == 1:
             return Setting(loss, name, default, kinds[base], range=ranges[0])
+        if get_origin(base) is tuple and len(tables) == 1:
+            return Setting(loss, name, default, "rows", rows=tables[0])
     raise UserError(
         f"{loss}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
-        "Literal[...] or bool"
+        "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], Literal[...] or bool"
     )

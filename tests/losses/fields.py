@@ -50,6 +50,7 @@ def aligned(leaves: Leaves) -> Tensor:
 FIELDS = {
     "estimate": Field(normal(-1), lambda leaves: leaves["clean"], length=("lengths", 1)),
     "clean": Field(normal(-1), length=("lengths", 1)),
+    "noisy": Field(normal(-1), length=("lengths", 1)),
     "estimates": Field(normal(SOURCES, -1), lambda leaves: leaves["sources"], length=("lengths", 2)),
     "sources": Field(normal(SOURCES, -1), length=("lengths", 2)),
     "lengths": Field(lambda g, n: (n * LENGTHS).ceil().long()),
@@ -125,7 +126,8 @@ def stress(info: LossInfo) -> dict[str, Leaves]:
     leaves = make(info, optional=False)
     for output, target in (("estimate", "clean"), ("estimates", "sources")):
         if output in leaves and target in leaves:
-            return {name: leaves | pair for name, pair in _waveforms(leaves, output, target).items()}
+            cases = _waveforms(leaves, output, target)
+            return {name: _cut(leaves | pair, pair[output].shape[-1]) for name, pair in cases.items()}
     outputs = learned(leaves)
     cases = {
         "zeros": leaves | {name: torch.zeros_like(leaves[name]) for name in outputs},
@@ -143,6 +145,12 @@ def stress(info: LossInfo) -> dict[str, Leaves]:
         cases["empty target"] = leaves | {"token_lengths": torch.zeros_like(leaves["token_lengths"])}
         cases["impossible target"] = leaves | {"frame_lengths": torch.ones_like(leaves["frame_lengths"])}
     return cases
+
+
+def _cut(leaves: Leaves, samples: int) -> Leaves:
+    """All waveforms as short as the one that a case is about."""
+    length = {name: FIELDS[name].length for name in leaves}
+    return {n: leaf[..., :samples] if length[n] and length[n][0] == "lengths" else leaf for n, leaf in leaves.items()}
 
 
 def _waveforms(leaves: Leaves, output: str, target: str) -> dict[str, Leaves]:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import scipy.signal
 import torch
 
 TINY_ESTIMATE = torch.tensor([[1.0, 2, 3], [4, 5, 6]], dtype=torch.float64)
@@ -24,6 +25,49 @@ def speech_like() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 CLEAN, NOISY, ESTIMATE = speech_like()
+SILENCE = torch.zeros_like(CLEAN)
+CLICK = torch.zeros_like(CLEAN)
+CLICK[:, 100] = 0.5
+
+
+def corner(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate and target of a corner case."""
+    estimate = {
+        "silent estimate": SILENCE,
+        "both silent": SILENCE,
+        "perfect": CLEAN,
+        "inverted": -CLEAN,
+        "click": CLICK,
+    }
+    return estimate.get(name, ESTIMATE), SILENCE if name in ("silent target", "both silent") else CLEAN
+
+
+def altered() -> dict[str, torch.Tensor]:
+    """The clean signal altered in known ways, each (1, 48000): what each loss forgives."""
+    clean, samples = CLEAN[0].numpy(), CLEAN.shape[-1]
+    noise = np.random.RandomState(0).standard_normal(samples)
+    made = {
+        "perfect": clean,
+        "hilbert": np.imag(scipy.signal.hilbert(clean)),
+        "inverted": -clean,
+        "quieter": 0.1 * clean,
+        "offset": clean + 0.05,
+        "5 late": np.roll(clean, 5),
+        "5 early": np.roll(clean, -5),
+        "160 late": np.roll(clean, 160),
+        "noise": noise * np.sqrt((clean**2).sum() / (noise**2).sum()),
+        "mixture": NOISY[0].numpy(),
+        "zeros": np.zeros(samples),
+    }
+    for taps in (8, 128, 512):
+        response = np.random.RandomState(taps).standard_normal(taps) * np.exp(-np.arange(taps) / (taps / 4 + 1))
+        response[0] = 1
+        made[f"{taps} taps"] = np.convolve(clean, response)[:samples]
+    return {name: torch.from_numpy(np.ascontiguousarray(signal))[None] for name, signal in made.items()}
+
+
+def close(value: torch.Tensor, expected: object, tolerance: float = 1e-6) -> None:
+    torch.testing.assert_close(value, torch.tensor(expected, dtype=value.dtype), rtol=tolerance, atol=tolerance)
 
 
 def value_and_gradient(loss, estimate, *others, **settings) -> tuple[float, float]:

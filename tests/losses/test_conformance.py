@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import harness.losses
 from harness.errors import UserError
@@ -95,8 +96,20 @@ def test_permuting_the_batch_permutes_the_values(info):
 @every(LOSSES)
 def test_single_precision_is_within_a_thousandth_of_double(info):
     leaves = make(info, samples=20_000)
-    single = evaluate(info, grown(leaves, torch.float32))
-    assert single.dtype == torch.float32
+    single, double = grown(leaves, torch.float32), grown(leaves)
+    value, exact = evaluate(info, single), evaluate(info, double)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), exact, rtol=1e-3, atol=1e-3)
+    value.sum().backward()
+    exact.sum().backward()
+    for name in learned(leaves):
+        assert (single[name].grad - double[name].grad).norm() <= 1e-3 * double[name].grad.norm()
+
+
+@pytest.mark.parametrize(("info", "case"), CASES)
+def test_single_precision_keeps_up_where_losses_break(info, case):
+    leaves = stress(info)[case]
+    single = evaluate(info, {name: leaf.detach() for name, leaf in grown(leaves, torch.float32).items()})
     torch.testing.assert_close(single.double(), evaluate(info, leaves), rtol=1e-3, atol=1e-3)
 
 
@@ -136,6 +149,9 @@ def drawn(setting):
     if setting.range:
         low, high = setting.range.low, setting.range.high
         return st.integers(int(low), int(high)) if setting.kind == "int" else st.floats(low, high)
+    if setting.rows:
+        columns = [st.integers(int(limits.low), int(limits.high)) for limits in setting.rows.columns.values()]
+        return st.lists(st.tuples(*columns), min_size=1, max_size=3).map(tuple).filter(setting.rows.read)
     return st.sampled_from(setting.choices or (True, False))
 
 
@@ -189,13 +205,14 @@ def test_a_setting_out_of_range_is_an_error_that_tells_the_range(setting):
     if setting.range:
         span = setting.range.high - setting.range.low
         wrong += [setting.range.low - span, setting.range.high + span, True]
+    if setting.rows:
+        row = setting.default[0]
+        wrong += [(), 1, (row[:-1],), ((*row, 1),), ((*row[:-1], 0.5),), ((*row[:-1], 10**9),), ((*row[:-1], True),)]
     for value in wrong:
         with pytest.raises(UserError) as error:
             build(setting.loss, {setting.name: value}, made.SIZES)
         assert f"{setting.loss}.{setting.name} = {value!r}" in str(error.value)
-        assert str(setting.range or (setting.choices and repr(setting.choices[0])) or "True or False") in str(
-            error.value
-        )
+        assert setting.valid in str(error.value)
 
 
 @every(LOSSES)
@@ -217,6 +234,39 @@ def test_a_loss_documents_itself(info):
     assert info.version >= 1
     assert set(info.targets) <= set(METRICS)
     assert info.minimum() is None or math.isfinite(info.minimum())
+
+
+# A tensor of the meta device has a shape and no values: it cannot become a number, nor decide a branch or a shape. Where a
+# loss would wait for a GPU, it fails here. torch's own CTC reads the lengths on the CPU.
+@every([info for info in LOSSES if info.name != "ctc"])
+def test_no_value_is_looked_at_on_the_way(info):
+    leaves = grown({name: leaf.to("meta") for name, leaf in make(info).items()})
+    value = build(info.name, sizes=made.SIZES).to("meta").train()(activate(leaves))
+    assert value.device.type == "meta"
+    value.sum().backward()
+
+
+class Calls(TorchDispatchMode):
+    """How often torch was called."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **kwargs or {})
+
+
+@every(BATCHED)
+def test_items_are_not_taken_one_by_one(info):
+    counts = []
+    for items in (2, made.BATCH):
+        leaves = grown({name: leaf[:items] for name, leaf in make(info).items()})
+        loss = build(info.name, sizes=made.SIZES).eval()
+        loss(activate(leaves))  # constants are made in the first call
+        with Calls() as calls:
+            loss(activate(leaves)).sum().backward()
+        counts.append(calls.count)
+    assert counts[0] == counts[1]
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

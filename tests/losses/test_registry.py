@@ -66,14 +66,14 @@ def test_two_losses_of_one_name_are_refused_by_both_their_modules():
     def si_sdr(estimate, clean):
         """Another."""
 
-    with pytest.raises(UserError, match=r"'si_sdr'.*harness\.losses\.waveform.*test_registry"):
+    with pytest.raises(UserError, match=r"'si_sdr'.*harness\.losses\.distortion.*test_registry"):
         loss(si_sdr)
-    assert get("si_sdr").family == "waveform"
+    assert get("si_sdr").family == "distortion"
 
     def other(estimate, clean):
         """Another."""
 
-    with pytest.raises(UserError, match=r"'sdr'.*harness\.losses\.waveform"):
+    with pytest.raises(UserError, match=r"'sdr'.*harness\.losses\.distortion"):
         loss(aliases=("sdr",))(other)
     assert "other" not in all_losses()
 

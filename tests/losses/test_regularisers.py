@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from harness.losses import l2_penalty
+from harness.losses import l1_penalty, l2_penalty
 
 
 def test_half_the_sum_of_squares_over_all_tensors():
@@ -30,6 +30,15 @@ def test_under_adam_and_not_under_adamw_the_penalty_is_weight_decay(optimiser, e
     assert torch.allclose(explicit, implicit) is equal
 
 
-def test_no_weights_at_all_is_an_error():
-    with pytest.raises(UserError, match="no weights"):
-        l2_penalty([])
+@pytest.mark.parametrize("penalty", [l1_penalty, l2_penalty])
+def test_no_weights_at_all_is_an_error(penalty):
+    with pytest.raises(UserError, match=f"{penalty.__name__}: no weights"):
+        penalty([])
+
+
+def test_l1_is_the_sum_of_absolute_values_and_its_slope_the_sign():
+    weight = torch.tensor([[1.0, -2], [0, 4]], requires_grad=True)
+    value = l1_penalty([weight, torch.tensor([-3.0])])
+    assert value.item() == 7 + 3
+    value.backward()
+    assert weight.grad.tolist() == [[1, -1], [0, 1]]

@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from harness import models, tasks
+from harness import losses, models, tasks
 from harness.errors import UserError
 from harness.models import registry
+from harness.tasks.fields import complete
 from tests.real import mixtures
 
 MODELS = models.all_models()
-SIZES = {"gru_mask": (250_000, 270_000)}  # parameters; a new model states its own
+SIZES = {  # parameters; a new model states its own
+    "gru_mask": (250_000, 270_000),
+    "gru_mask_pair": (290_000, 320_000),
+    "conv_tasnet": (170_000, 190_000),
+    "conv_tasnet_pair": (180_000, 200_000),
+}
 SAMPLES = (1, 2, 100, 255, 256, 257, 511, 512, 513, 5000, 16_000)
 
 
@@ -54,16 +60,18 @@ def inputs() -> dict[str, torch.Tensor]:
 def test_the_output_is_finite_and_as_long_as_the_input(model: nn.Module, case: str) -> None:
     noisy = inputs()[case]
     with torch.no_grad():
-        estimate = model(noisy)["estimate"]
-    assert estimate.shape == noisy.shape
-    assert estimate.dtype == noisy.dtype
-    assert estimate.isfinite().all()
+        outputs = model(noisy)
+    assert outputs["estimate"].shape == noisy.shape
+    for output in outputs.values():
+        assert output.shape[-1] == noisy.shape[-1]
+        assert output.dtype == noisy.dtype
+        assert output.isfinite().all()
 
 
 @pytest.mark.parametrize("case", inputs())
 def test_gradients_are_finite_for_every_input_and_reach_every_parameter(model: nn.Module, case: str) -> None:
     noisy = inputs()[case].clone().requires_grad_()
-    (model.train()(noisy)["estimate"] - 0.01).square().sum().backward()
+    sum((output - 0.01).square().sum() for output in model.train()(noisy).values()).backward()
     assert noisy.grad is not None
     assert noisy.grad.isfinite().all()
     for parameter in model.parameters():
@@ -183,6 +191,32 @@ def test_a_mask_net_lets_through_what_its_mask_says() -> None:
             net.mask.weight.zero_()
             net.mask.bias.fill_(bias)
             torch.testing.assert_close(net(noisy)["estimate"], share * noisy, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gru_mask_pair", "conv_tasnet_pair"])
+def test_a_pair_estimates_the_noise_freely_and_only_a_loss_that_asks_for_it_trains_that(name: str) -> None:
+    noisy, clean = (torch.stack([torch.from_numpy(pair[k][:8000]) for pair in mixtures("matched", 2)]) for k in (0, 1))
+    reached = {}
+    for loss in ("snr", "sa_sdr"):
+        torch.manual_seed(0)
+        net = models.build(name)
+        outputs = net(noisy)
+        assert torch.equal(outputs["estimates"][:, 0], outputs["estimate"])
+        assert (outputs["estimates"].sum(1) - noisy).norm() > 0.01 * noisy.norm()
+        objective = losses.Objective(losses.parse(loss))
+        fields = complete({"noisy": noisy, "clean": clean, **outputs}, objective.combination.fields)
+        objective(fields)[0].backward()
+        reached[loss] = sum(int((p.grad != 0).sum()) for p in net.parameters() if p.grad is not None)
+    assert reached["sa_sdr"] > reached["snr"] + 1000
+
+
+def test_the_first_mask_of_a_pair_starts_as_the_only_one_does() -> None:
+    built = []
+    for name in ("gru_mask", "gru_mask_pair"):
+        torch.manual_seed(0)
+        built.append(models.build(name))
+    noisy = speech()
+    assert torch.equal(built[0](noisy)["estimate"], built[1](noisy)["estimate"])
 
 
 def test_an_unknown_model_names_the_nearest() -> None:
