@@ -2,8 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI
+OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI \
+	MAX_HOURS
 export $(OPTIONS)
+unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its libraries anew
 
 # --loss "$$LOSS" for each variable that is set.
 option = $(if $($(1)),--$(2) "$$$(1)")
@@ -12,7 +14,8 @@ BENCH_OPTIONS = $(call option,LOSS,loss) $(call option,MODEL,model) $(call optio
 	$(call option,DEVICE,device) $(call option,PLUGIN,plugin) $(call option,TRACKING_URI,tracking-uri)
 STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTING,weighting) \
 	$(call option,OBJECTIVE,objective) $(call option,TRIALS,trials) $(call option,UPDATES,updates) \
-	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage)
+	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage) \
+	$(call option,MAX_HOURS,max-hours)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study plan compare data report bench ui test test-all lint clean

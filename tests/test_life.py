@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -116,6 +117,30 @@ def disturb(tiny: Path, home: Path, undisturbed: Path, kills: list[str], seed: i
     assert done.returncode == 0, done.stdout + done.stderr + (home / "output").read_text()
     assert "Traceback" not in done.stdout + done.stderr
     check_whole(home, undisturbed)
+
+
+def test_a_lost_optuna_file_is_replayed_from_mlflow(tiny: Path, undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    (tmp_path / "runs" / "optuna.db").unlink()
+    done = harness("study", str(tiny), "--workers", "1", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": finished" not in done.stdout
+    check_whole(tmp_path, undisturbed)
+
+
+def test_max_hours_stops_in_the_middle_of_a_trial_and_says_what_remains(tiny: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = harness("study", str(tiny), "--updates", "1000000", "--max-hours", "0.012", "--workers", "2", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - start < 150
+    assert "stopped after 0.012 hours" in done.stdout
+    assert "runs to make, about" in done.stdout
+    assert not of_study(tmp_path)
+    states = {
+        run.data.tags["state"]
+        for run in Tracker(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}").search("tags.phase = 'tune'")
+    }
+    assert states <= {"interrupted"}
 
 
 def test_a_study_killed_at_four_random_moments_ends_as_if_left_in_peace(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from harness import study
+from harness import spec, study, trial, workers
 from tests.conftest import harness, settled
 
 GRID = (1e-3, 3.162e-3, 1e-2)
@@ -88,22 +90,22 @@ def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one
     assert made.of_plan(plan) is not None
 
 
-def test_two_processes_that_start_one_study_at_once_on_new_stores_run_every_trial_exactly_once(
+def test_a_study_and_a_worker_that_start_at_once_on_new_stores_run_every_trial_exactly_once(
     tiny: Path, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "HARNESS_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "1"]
+    command = [sys.executable, "-m", "harness.cli"]
     # A core each where there are two: processes that do not know of each other would each take all cores.
     cores = sorted(os.sched_getaffinity(0))
     both = [
         subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", str(core), *command, verb, str(tiny), "--workers", "1"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for core in (cores[0], cores[-1])
+        for verb, core in (("study", cores[0]), ("worker", cores[-1]))
     ]
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
@@ -148,6 +150,53 @@ def test_four_processes_that_claim_at_once_never_claim_one_trial_twice(tmp_path:
     assert max(numbers.values()) == 1
 
 
+DECIDE = """
+import math, sys, time
+from datetime import datetime
+from pathlib import Path
+from harness import spec, study, workers
+context = workers.open_study(spec.load(sys.argv[1]), workers.Options(), 1, print)
+job = study.Job(context, "snr", study.open_storage(), datetime.now())
+assert job.decided is None
+Path(sys.argv[2]).touch()
+while len(list(Path(sys.argv[2]).parent.glob("ready-*"))) < 2:
+    time.sleep(0.001)
+queue = job.advance()
+print("decided", job.decided, queue.phase, flush=True)
+"""
+
+
+def test_the_switch_from_tune_to_confirm_that_two_processes_race_is_made_once_and_the_same_way(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    context = workers.open_study(spec.load(str(tiny)), workers.Options(), 1, print)
+    store = study.open_storage()
+    job = study.Job(context, "snr", store, datetime.now())
+    scores = {3.162e-3: 0.5, 1e-2: 0.75, 3.162e-2: 0.25}  # the best lies inside: nothing is added
+    for rate, score in scores.items():
+        job.tuning.enqueue([{"lr": rate, "seed": trial.TUNING_SEED}], job.since)
+        job.tuning.optuna.tell(job.tuning.optuna.ask(), score)
+    command = [sys.executable, "-c", DECIDE, str(tiny)]
+    both = [
+        subprocess.Popen([*command, str(tmp_path / f"ready-{n}")], stdout=subprocess.PIPE, text=True) for n in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].splitlines()[-1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said == ["decided 0.01 confirm"] * 2
+    (parent,) = context.tracker.search("tags.phase = 'parent'")
+    assert json.loads(parent.data.tags["selected"]) == {
+        "lr": 1e-2,
+        "tuning": "tuned",
+        "scores": {f"{rate:.4g}": score for rate, score in scores.items()},
+    }
+    queue = job.advance()
+    assert queue is not None
+    stand = [queue.of_plan({"lr": 1e-2, "seed": seed}) for seed in context.study.seed_list]
+    assert all(t is not None and t.state == TrialState.WAITING for t in stand)
+    assert {t.user_attrs["planned"]["lr"] for t in queue.trials} == {1e-2}
+
+
 PLUGIN = """
 import torch
 from harness.losses import loss
@@ -159,6 +208,10 @@ def not_a_number(estimate, clean):
 @loss(minimum=0.0)
 def out_of_order(estimate, clean):
     raise RuntimeError("this loss is out of order")
+
+@loss(minimum=0.0)
+def greedy(estimate, clean):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 TiB.")
 """
 
 
@@ -167,11 +220,12 @@ def test_a_loss_that_diverges_scores_as_unprocessed_and_one_that_raises_leaves_t
 ) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
-    chosen = ["--loss", "not_a_number", "--loss", "out_of_order", "--loss", "mse"]
+    chosen = ["--loss", "not_a_number", "--loss", "out_of_order", "--loss", "greedy", "--loss", "mse"]
     done = harness("study", str(tiny), "--plugin", str(plugin), "--workers", "1", *chosen, home=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert "RuntimeError: this loss is out of order" in done.stdout
+    assert "RuntimeError: this loss is out of order (mine.py, line 11: raise RuntimeError(" in done.stdout
+    assert "out of memory: make `batch` or `scenes: seconds` smaller in the study, or take --device cpu" in done.stdout
     states = {(run["loss"], run["phase"]): run["state"] for run in settled(tmp_path)}
     assert states["not_a_number", "confirm"] == "diverged"
     assert states["mse", "confirm"] == "finished"
