@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import UserError
-from harness.losses import convolutive, disturbance, embedding, intelligibility, regularisers, sequence, spectral, waveform
+from harness.losses import (
+    convolutive,
+    disturbance,
+    embedding,
+    intelligibility,
+    regularisers,
+    sequence,
+    spectral,
+    waveform,
+)
 from harness.losses.combination import Combination, Term, parse
 from harness.losses.objective import Objective
 from harness.losses.registry import LossInfo, Range, all_losses, build, get, loss

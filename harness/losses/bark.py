@@ -44,7 +44,7 @@ class Bark:
     """Tables for one sample rate. All but `weights`: (bands,)."""
 
     window: Tensor  # periodic square-root Hann, (samples of a frame,)
-    weights: Tensor  # (bins, bands + 1): power spectrum to Bark spectrum, and last to the mean square from 350 to 3250 Hz
+    weights: Tensor  # power spectrum to Bark spectrum and, last, to the mean square of 350-3250 Hz: (bins, bands + 1)
     threshold: Tensor  # power
     exponent: Tensor  # of Zwicker's law
     width: Tensor
@@ -61,7 +61,8 @@ def bark(sample_rate: int, device: torch.device, dtype: torch.dtype) -> Bark:
     width = np.array(WIDTH[:bands])
     centre = np.cumsum(width) - width / 2
     weights = np.zeros((size // 2, bands + 1))
-    weights[np.arange(size // 2), np.repeat(np.arange(bands), bins)] = POWER_SCALE[sample_rate] * np.repeat(density, bins)
+    band = np.repeat(np.arange(bands), bins)
+    weights[np.arange(size // 2), band] = POWER_SCALE[sample_rate] * density[band]
     # The bins of speech, twice for both sidebands and twice more for the power that the window takes away.
     weights[11:105, bands] = 4 / size**2
     weights[[11, 104], bands] *= (0.4, 0.5)

@@ -14,8 +14,9 @@ from harness.losses.waveform import Eps, MaxDb
 from harness.signal import mask_samples
 
 BLOCK = 512  # samples, or the filter's next power of two: transforms of twice that fit the cache
-STEPS = 40  # of the solver, for 1e-5 dB on speech and 1e-3 dB where a brick-wall filter has emptied half of the band
-CORRECTION_STEPS = 12  # for a part of the gradient that is a thousandth of it
+# Steps of the solver: to 1e-5 dB on speech, 1e-3 dB where a brick-wall filter has emptied half of the band; and to the end.
+STEPS = {torch.float32: 48, torch.float64: 128}
+CORRECTION_SHARE = 4  # fewer of them for a part of the gradient that is a thousandth of it
 
 
 # No metric of the harness forgives filters, and such a model may well lose SI-SDR: hence no target metric.
@@ -77,7 +78,7 @@ class _Projection(torch.autograd.Function):
         correlation[:, :1] += diagonal
         cross[:, :1] += floor
         solver = _Toeplitz(correlation)
-        weights = solver.solve(cross, STEPS)
+        weights = solver.solve(cross, STEPS[clean.dtype])
         projected = _filtered(weights, history)
         ctx.save_for_backward(estimate, history, weights, diagonal, floor)
         ctx.solver, ctx.samples = solver, clean.shape[-1]
@@ -90,7 +91,7 @@ class _Projection(torch.autograd.Function):
         by_target, by_error = (gradient.double()[:, None] for gradient in gradients)
         right = (by_target + by_error) * diagonal * weights
         right[:, :1] -= by_error * floor
-        combined = (by_target - by_error) * weights - ctx.solver.solve(right, CORRECTION_STEPS)
+        combined = (by_target - by_error) * weights - ctx.solver.solve(right, STEPS[estimate.dtype] // CORRECTION_SHARE)
         slope = _filtered(combined, history) + estimate * gradients[1][:, None, None]
         return 2 * slope.flatten(1)[:, : ctx.samples], None, None, None, None
 

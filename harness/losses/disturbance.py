@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harness.losses.bands import band_power, half_overlapped
+from harness.losses.bands import band_power
 from harness.losses.bark import Bark, bark
 from harness.losses.registry import loss
 from harness.losses.waveform import Eps
@@ -79,7 +79,7 @@ def _levelled(signal: Tensor, tables: Bark, frames: int, valid: Tensor, count: T
     hop = len(tables.window) // 2
     samples = (frames + 1) * hop
     blocks = nn.functional.pad(signal, (0, samples - signal.shape[-1])).unflatten(-1, (frames + 1, hop))
-    power = band_power(half_overlapped(blocks, tables.window), tables.weights, len(tables.window))
+    power = band_power(blocks, tables.window, tables.weights, len(tables.window))
     level = power[..., -1:].masked_fill(~valid, 0.0).sum(1, keepdim=True) / count[:, None, None]
     return power[..., :-1] * (LEVEL / (level + eps))
 

@@ -19,8 +19,9 @@ from harness.signal import mask_samples, sample_mask
 Rate = Literal[16000, 10000, 8000]
 
 CLIP = 1 + 10 ** (15 / 20)  # an envelope is cut where its signal-to-distortion ratio falls below -15 dB
-STEADY = 1e-8  # of an envelope's power: variations below this are rounding
-ALIKE = 1e-8  # of a frame's squared norm over the bands, about .5 where there is speech
+STEADY = 1e-10  # of an envelope's power: variations below this are rounding
+FAINT = 1e-12  # of the signal's own power: what a silent envelope is divided by
+ALIKE = 1e-10  # what a frame alike in all bands is divided by; its squared norm is about .5 where there is speech
 
 
 @loss(
@@ -88,7 +89,7 @@ class _Correlation(torch.autograd.Function):
         # Relative to the power of the clean envelope, which that of the scaled one equals before it is cut.
         work = cut.square()
         cut_norm = work.sum(2, keepdim=True) + STEADY * x_power
-        norms = (cut_norm * (x_variance + STEADY * x_power)).sqrt()
+        norms = cut_norm.sqrt() * (x_variance + STEADY * x_power).sqrt()
         correlation = torch.mul(cut, x_segments, out=work).sum(2, keepdim=True) / norms
         if ctx.needs_input_grad[0]:
             slope = cut.mul_(-correlation / cut_norm).addcmul_(x_segments, 1 / norms).sub_(x_mean / norms)
@@ -112,21 +113,22 @@ class _SpectralCorrelation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, x: Tensor) -> Tensor:
-        x_rows, _, _ = _rows(x)
-        rows, mean, scale = _rows(y)
-        x_sum, y_sum = x_rows.sum(1, keepdim=True), rows.sum(1, keepdim=True)
-        work = x_rows.square()
-        x_norm = (work.sum(1, keepdim=True) - x_sum.square() / BANDS + ALIKE).sqrt()
-        y_norm = (torch.mul(rows, rows, out=work).sum(1, keepdim=True) - y_sum.square() / BANDS + ALIKE).sqrt()
-        product = torch.mul(x_rows, rows, out=work).sum(1, keepdim=True)
-        correlation = (product - x_sum * y_sum / BANDS) / (x_norm * y_norm)
+        x_columns, _, _ = _rows(x)
+        y_columns, mean, scale = _rows(y)
+        x_columns -= x_columns.mean(1, keepdim=True)
+        y_columns -= y_columns.mean(1, keepdim=True)
+        work = x_columns.square()
+        x_norm = (work.sum(1, keepdim=True) + ALIKE).sqrt()
+        y_norm = (torch.mul(y_columns, y_columns, out=work).sum(1, keepdim=True) + ALIKE).sqrt()
+        correlation = torch.mul(x_columns, y_columns, out=work).sum(1, keepdim=True) / (x_norm * y_norm)
         if ctx.needs_input_grad[0]:
             # Through the normalisation of columns,
-            by_x, by_y = 1 / (x_norm * y_norm), -correlation / y_norm.square()
-            slope = x_rows.mul_(by_x).addcmul_(rows, by_y).sub_((by_x * x_sum + by_y * y_sum) / BANDS)
+            slope = x_columns.mul_(1 / (x_norm * y_norm)).addcmul_(y_columns, -correlation / y_norm.square())
             # and of rows.
-            along = torch.mul(slope, rows, out=work).sum(2, keepdim=True) * scale.square()
-            level = along * mean - slope.mean(2, keepdim=True) * scale
+            total = slope.sum(2, keepdim=True)
+            along = torch.mul(slope, _segments(y), out=work).sum(2, keepdim=True) - mean * total
+            along *= scale**3
+            level = along * mean - total * scale / SEGMENT
             ctx.save_for_backward(slope, scale, y, -(1 + STEADY) * along, level)
         return correlation[:, 0].mean(1)
 
@@ -146,14 +148,15 @@ def _moments(bands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     exact = bands.double()  # a steady band's variation is a small difference of large sums
     mean, power = _segments(exact).mean(2, keepdim=True), _segments(exact.square()).sum(2, keepdim=True)
     variance = (power - SEGMENT * mean.square()).clamp(min=0)
+    power += FAINT
     return mean.to(bands.dtype), variance.to(bands.dtype), power.to(bands.dtype)
 
 
 def _rows(bands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Segments whose rows have no mean and unit norm, (batch, bands, SEGMENT, segments); the means and 1 / norms."""
     mean, variance, power = _moments(bands)
-    scale = (variance + STEADY * power).rsqrt()
-    return torch.addcmul(-mean * scale, _segments(bands), scale), mean, scale
+    scale = (variance + STEADY * power + FAINT).rsqrt()
+    return (_segments(bands) - mean).mul_(scale), mean, scale
 
 
 def _spread(upstream: Tensor, slope: Tensor, factor: Tensor, y: Tensor, share: Tensor, level: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from harness.losses.bands import band_power, half_overlapped
+from harness.losses.bands import band_power
 from harness.signal import sample_mask
 
 RATE = 10_000
@@ -24,7 +24,7 @@ N_FFT = 512
 BANDS = 15
 SEGMENT = 30  # frames, 384 ms
 QUIET = 1e-4  # a frame whose energy is 40 dB below the loudest one's is silence
-FLOOR = 1e-10  # of a signal's mean power in a band: roots stay smooth where speech pauses
+FLOOR = 1e-14  # of a signal's mean power in a band: roots stay smooth where it pauses
 SILENT = 1e-30  # mean power in a band below which there is no signal
 GROUP = 16  # periods of the resampler that one product makes: two blocks of 128 samples in, 80 out at 16 kHz
 
@@ -54,10 +54,11 @@ def third_octaves(
     valid = sample_mask(count, blocks.shape[1] - 1)
 
     def magnitude(blocks: Tensor) -> Tensor:
-        power = band_power(half_overlapped(blocks, window), weights, N_FFT, first_bin)
+        power = band_power(blocks, window, weights, N_FFT, first_bin)
         level = power.detach().masked_fill(~valid[..., None], 0.0).sum((1, 2)) / (BANDS * count.clamp(min=1))
         scale = torch.where(level > SILENT, 1 / level.clamp(min=SILENT), 0.0)
-        return (power * scale[:, None, None] + FLOOR).sqrt().mT.contiguous()
+        # Silence is 0, so that nothing can be made of it by scaling.
+        return ((power * scale[:, None, None] + FLOOR).sqrt() - FLOOR**0.5).mT.contiguous()
 
     with torch.no_grad():
         x = magnitude(target)
