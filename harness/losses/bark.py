@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 FRAME = {16000: 512, 8000: 256}  # samples, so that bins are 31.25 Hz apart
+LOUDNESS = 0.1866055
 POWER_SCALE = {16000: 6.910853e-6, 8000: 2.764344e-5}
 
 # Consecutive bins of each band at 16 kHz; the first band starts at bin 0, and the Nyquist bin is unused.
@@ -46,7 +47,9 @@ class Bark:
     window: Tensor  # periodic square-root Hann, (samples of a frame,)
     weights: Tensor  # power spectrum to Bark spectrum and, last, to the mean square of 350-3250 Hz: (bins, bands + 1)
     threshold: Tensor  # power
+    above_slope: Tensor  # half of 1 / threshold
     exponent: Tensor  # of Zwicker's law
+    loudness: Tensor  # its factor, in sone per Bark
     width: Tensor
 
 
@@ -66,11 +69,15 @@ def bark(sample_rate: int, device: torch.device, dtype: torch.dtype) -> Bark:
     # The bins of speech, twice for both sidebands and twice more for the power that the window takes away.
     weights[11:105, bands] = 4 / size**2
     weights[[11, 104], bands] *= (0.4, 0.5)
+    threshold = 10 ** (np.array(THRESHOLD_DB[:bands]) / 10)
+    exponent = 0.23 * np.where(centre < 4, np.minimum(6 / (centre + 2), 2), 1) ** 0.15
     tables = (
         np.sin(np.pi * np.arange(size) / size),
         weights,
-        10 ** (np.array(THRESHOLD_DB[:bands]) / 10),
-        0.23 * np.where(centre < 4, np.minimum(6 / (centre + 2), 2), 1) ** 0.15,
+        threshold,
+        0.5 / threshold,
+        exponent,
+        LOUDNESS * (threshold / 0.5) ** exponent,
         width,
     )
     # A tensor made in inference mode could not be used in a backward pass later, and these are kept.
