@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def band_power(blocks: Tensor, window: Tensor, weights: Tensor, n_fft: int, first: int = 0) -> Tensor:
+class Bands(NamedTuple):
+    """Neighbouring bands. weights: (bins, bands), of the bins from `first` on."""
+
+    first: int
+    weights: Tensor
+
+
+def band_power(blocks: Tensor, window: Tensor, groups: list[Bands], n_fft: int) -> list[Tensor]:
     """Weighted sums of power spectra: sum over k of |X_k|² weights[k - first], of frames of two neighbouring blocks.
 
-    blocks: (batch, frames + 1, samples); window: (2 * samples,); n_fft >= 2 * samples points; weights: (bins, bands), of
-    the bins from `first` on. Returns (batch, frames, bands).
+    blocks: (batch, frames + 1, samples); window: (2 * samples,); n_fft >= 2 * samples points; groups: of which none holds
+    a bin of another. Returns (batch, frames, bands) for each group.
     """
-    samples, bands = blocks.shape[-1], weights.shape[1]
+    samples = blocks.shape[-1]
     frames = torch.cat([blocks[:, :-1] * window[:samples], blocks[:, 1:] * window[samples:]], -1)
     # To whole vectors of the processor: a product with 15 columns takes three times as long as one with 16.
-    doubled = nn.functional.pad(weights, (0, -bands % 16)).repeat_interleave(2, 0)
-    return _BandPower.apply(frames, doubled, n_fft, 2 * first)[..., :bands]
+    weights = [nn.functional.pad(group.weights, (0, -group.weights.shape[1] % 16)) for group in groups]
+    starts = [2 * group.first for group in groups]
+    powers = _BandPower.apply(frames, n_fft, starts, *(weight.repeat_interleave(2, 0) for weight in weights))
+    return [power[..., : group.weights.shape[1]] for power, group in zip(powers, groups, strict=True)]
 
 
 class _BandPower(torch.autograd.Function):
     """By hand, because autograd would take the complex transform of both sidebands for the gradient of a real one.
 
-    weights: those of real and imaginary parts in turn, from part `first` on, so that one product sums both squares.
+    weights: those of real and imaginary parts in turn, from part `start` on, so that one product sums both squares.
     """
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, weights: Tensor, n_fft: int, first: int) -> Tensor:
+    def forward(ctx: Any, frames: Tensor, n_fft: int, starts: list[int], *weights: Tensor) -> tuple[Tensor, ...]:
         spectrum = torch.fft.rfft(frames, n=n_fft)
-        ctx.save_for_backward(spectrum, weights)
-        ctx.n_fft, ctx.first, ctx.samples = n_fft, first, frames.shape[-1]
-        return _parts(spectrum)[..., first : first + len(weights)].square() @ weights
+        ctx.save_for_backward(spectrum, *weights)
+        ctx.n_fft, ctx.starts, ctx.samples = n_fft, starts, frames.shape[-1]
+        parts = torch.view_as_real(spectrum).flatten(-2)
+        return tuple(
+            parts[..., start : start + len(weight)].square() @ weight
+            for start, weight in zip(starts, weights, strict=True)
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        spectrum, weights = ctx.saved_tensors
-        adjoint = nn.functional.pad(weights.T, (ctx.first, ctx.n_fft + 2 - ctx.first - len(weights)))
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        spectrum, *weights = ctx.saved_tensors
+        parts = torch.view_as_real(spectrum).flatten(-2)
+        turned, done = torch.empty_like(parts), 0
+        for start, weight, gradient in zip(ctx.starts, weights, gradients, strict=True):
+            turned[..., done:start] = 0
+            done = start + len(weight)
+            torch.mul(gradient @ weight.T, parts[..., start:done], out=turned[..., start:done])
+        turned[..., done:] = 0
         # The inverse counts a bin and its mirror image; the first and the last have none and count once.
-        adjoint[:, :2] *= 2
-        adjoint[:, -2:] *= 2
-        turned = (gradients[0] @ adjoint).mul_(_parts(spectrum)).unflatten(-1, (-1, 2))
-        frames = torch.fft.irfft(torch.view_as_complex(turned), n=ctx.n_fft, norm="forward")
-        return frames[..., : ctx.samples], None, None, None
-
-
-def _parts(spectrum: Tensor) -> Tensor:
-    """The same numbers as (..., 2 * bins) real ones, real and imaginary parts in turn."""
-    return torch.view_as_real(spectrum).flatten(-2)
+        turned[..., :2] *= 2
+        turned[..., -2:] *= 2
+        frames = torch.fft.irfft(torch.view_as_complex(turned.unflatten(-1, (-1, 2))), n=ctx.n_fft, norm="forward")
+        return frames[..., : ctx.samples], None, None, *[None] * len(weights)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.losses.bands import Bands
+
 FRAME = {16000: 512, 8000: 256}  # samples, so that bins are 31.25 Hz apart
 LOUDNESS = 0.1866055
 POWER_SCALE = {16000: 6.910853e-6, 8000: 2.764344e-5}
@@ -37,15 +39,17 @@ WIDTH = [  # in Bark
     0.557220, 0.564119, 0.571085, 0.578125, 0.585232,
 ]
 # fmt: on
+LOW_BANDS = 34  # with the speech level 35, and 16 others at 16 kHz: whole vectors of the processor but for a few
 NARROW_BANDS, NARROW_LAST_BINS, NARROW_LAST_DENSITY = 42, 11, 59.248363  # the same up to 4 kHz
 
 
 @dataclass(frozen=True)
 class Bark:
-    """Tables for one sample rate. All but `weights`: (bands,)."""
+    """Tables for one sample rate. The last ones: (bands,)."""
 
     window: Tensor  # periodic square-root Hann, (samples of a frame,)
-    weights: Tensor  # power spectrum to Bark spectrum and, last, to the mean square of 350-3250 Hz: (bins, bands + 1)
+    low: Bands  # power spectrum to the bands up to 2 kHz and, last, to their share of the mean square of 350-3250 Hz
+    high: Bands  # the rest: apart, because a product of all bins with all bands is zeros for the most part
     threshold: Tensor  # power
     above_slope: Tensor  # half of 1 / threshold
     exponent: Tensor  # of Zwicker's law
@@ -71,9 +75,10 @@ def bark(sample_rate: int, device: torch.device, dtype: torch.dtype) -> Bark:
     weights[[11, 104], bands] *= (0.4, 0.5)
     threshold = 10 ** (np.array(THRESHOLD_DB[:bands]) / 10)
     exponent = 0.23 * np.where(centre < 4, np.minimum(6 / (centre + 2), 2), 1) ** 0.15
+    split = int(bins[:LOW_BANDS].sum())
+    low = weights[:split, [*range(LOW_BANDS), bands]]
+    high = weights[split:, LOW_BANDS:]
     tables = (
-        np.sin(np.pi * np.arange(size) / size),
-        weights,
         threshold,
         0.5 / threshold,
         exponent,
@@ -82,4 +87,10 @@ def bark(sample_rate: int, device: torch.device, dtype: torch.dtype) -> Bark:
     )
     # A tensor made in inference mode could not be used in a backward pass later, and these are kept.
     with torch.inference_mode(False):
-        return Bark(*(torch.from_numpy(table).to(device, dtype) for table in tables))
+
+        def constant(table: np.ndarray) -> Tensor:
+            return torch.from_numpy(table).to(device, dtype)
+
+        window = constant(np.sin(np.pi * np.arange(size) / size))
+        groups = Bands(0, constant(low)), Bands(split, constant(high))
+        return Bark(window, *groups, *map(constant, tables))

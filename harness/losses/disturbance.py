@@ -140,7 +140,8 @@ def _power(signal: Tensor, tables: Bark, frames: int) -> Tensor:
     size = len(tables.window)
     samples = (frames + 1) * size // 2
     blocks = nn.functional.pad(signal, (0, samples - signal.shape[-1])).unflatten(-1, (frames + 1, size // 2))
-    return band_power(blocks, tables.window, tables.weights, size)
+    low, high = band_power(blocks, tables.window, [tables.low, tables.high], size)
+    return torch.cat([low[..., :-1], high[..., :-1], low[..., -1:] + high[..., -1:]], -1)
 
 
 def _level_gain(power: Tensor, valid: Tensor, count: Tensor, eps: float) -> Tensor:

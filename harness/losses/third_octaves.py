@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from harness.losses.bands import band_power
+from harness.losses.bands import Bands, band_power
 from harness.signal import sample_mask
 
 RATE = 10_000
@@ -38,7 +38,7 @@ def third_octaves(
     signal is 40 dB below its loudest. Returns two (batch, bands, frames), SEGMENT frames at least, of which the first
     so many are valid: (batch,). Only the estimate's has a gradient.
     """
-    window, (weights, first_bin) = _window(clean.device, clean.dtype), _bands(clean.device, clean.dtype)
+    window, bands = _window(clean.device, clean.dtype), _bands(clean.device, clean.dtype)
     with torch.no_grad():
         target = _blocks(clean, sample_rate)
         inside = _inside(lengths, clean, sample_rate, target.shape[1] - 1)
@@ -54,7 +54,7 @@ def third_octaves(
     valid = sample_mask(count, blocks.shape[1] - 1)
 
     def magnitude(blocks: Tensor) -> Tensor:
-        power = band_power(blocks, window, weights, N_FFT, first_bin)
+        (power,) = band_power(blocks, window, [bands], N_FFT)
         level = power.detach().masked_fill(~valid[..., None], 0.0).sum((1, 2)) / (BANDS * count.clamp(min=1))
         scale = torch.where(level > SILENT, 1 / level.clamp(min=SILENT), 0.0)
         # Silence is 0, so that nothing can be made of it by scaling.
@@ -152,8 +152,8 @@ def _window(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-def _bands(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Bins to bands, (bins, BANDS), and the first bin that belongs to one: centres 150 Hz * 2^(k/3), edges on bins."""
+def _bands(device: torch.device, dtype: torch.dtype) -> Bands:
+    """Third octaves: centres 150 Hz * 2^(k/3), edges on bins."""
     bins = np.linspace(0, RATE, N_FFT + 1)[: N_FFT // 2 + 1]
     edges = [
         [int(np.argmin(np.square(bins - 150 * 2 ** ((2 * k + side) / 6)))) for side in (-1, 1)] for k in range(BANDS)
@@ -162,7 +162,7 @@ def _bands(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, int]:
     weights = np.zeros((last - first, BANDS))
     for band, (low, high) in enumerate(edges):
         weights[low - first : high - first, band] = 1
-    return _constant(weights, device, dtype), first
+    return Bands(first, _constant(weights, device, dtype))
 
 
 @functools.lru_cache(maxsize=32)

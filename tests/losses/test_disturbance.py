@@ -91,11 +91,13 @@ def test_the_tables_add_up():
     assert wide.exponent[:5].tolist() == pytest.approx([0.255201] * 4 + [0.251688], abs=1e-6)
     assert wide.exponent[[11, 12, 48]].tolist() == pytest.approx([0.231622, 0.23, 0.23], abs=1e-6)
     for tables, bins in ((wide, 256), (narrow, 128)):
-        assert tables.weights.shape == (bins, len(tables.width) + 1)
-        assert ((tables.weights[:, :-1] > 0).sum(1) == 1).all()  # every bin belongs to one band
-        assert tables.weights[:, -1].nonzero().flatten().tolist() == list(range(11, 105))
-    assert (wide.weights[:, 48] > 0).sum() == 20
-    assert (narrow.weights[:, 41] > 0).sum() == 11
+        spread = torch.block_diag(tables.low.weights[:, :-1], tables.high.weights[:, :-1])
+        assert spread.shape == (bins, len(tables.width))
+        assert ((spread > 0).sum(1) == 1).all()  # every bin belongs to one band
+        speech = torch.cat([tables.low.weights[:, -1], tables.high.weights[:, -1]])
+        assert speech.nonzero().flatten().tolist() == list(range(11, 105))
+    assert (wide.high.weights[:, -2] > 0).sum() == 20
+    assert (narrow.high.weights[:, -2] > 0).sum() == 11
 
 
 def test_the_level_is_the_mean_square_of_the_telephone_band():
