@@ -22,12 +22,10 @@ def band_power(blocks: Tensor, window: Tensor, groups: list[Bands], n_fft: int) 
     blocks: (batch, frames + 1, samples); window: (2 * samples,); n_fft >= 2 * samples points; groups: of which none holds
     a bin of another. Returns (batch, frames, bands) for each group.
     """
-    samples = blocks.shape[-1]
-    frames = torch.cat([blocks[:, :-1] * window[:samples], blocks[:, 1:] * window[samples:]], -1)
     # To whole vectors of the processor: a product with 15 columns takes three times as long as one with 16.
     weights = [nn.functional.pad(group.weights, (0, -group.weights.shape[1] % 16)) for group in groups]
-    starts = [2 * group.first for group in groups]
-    powers = _BandPower.apply(frames, n_fft, starts, *(weight.repeat_interleave(2, 0) for weight in weights))
+    doubled = [weight[:, None].expand(-1, 2, -1).flatten(0, 1) for weight in weights]
+    powers = _BandPower.apply(blocks, window, n_fft, [2 * group.first for group in groups], *doubled)
     return [power[..., : group.weights.shape[1]] for power, group in zip(powers, groups, strict=True)]
 
 
@@ -38,10 +36,14 @@ class _BandPower(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, n_fft: int, starts: list[int], *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, blocks: Tensor, window: Tensor, n_fft: int, starts: list[int], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        samples = blocks.shape[-1]
+        frames = torch.cat([blocks[:, :-1] * window[:samples], blocks[:, 1:] * window[samples:]], -1)
         spectrum = torch.fft.rfft(frames, n=n_fft)
-        ctx.save_for_backward(spectrum, *weights)
-        ctx.n_fft, ctx.starts, ctx.samples = n_fft, starts, frames.shape[-1]
+        ctx.save_for_backward(spectrum, window, *weights)
+        ctx.n_fft, ctx.starts, ctx.samples = n_fft, starts, samples
         parts = torch.view_as_real(spectrum).flatten(-2)
         return tuple(
             parts[..., start : start + len(weight)].square() @ weight
@@ -51,7 +53,7 @@ class _BandPower(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        spectrum, *weights = ctx.saved_tensors
+        spectrum, window, *weights = ctx.saved_tensors
         parts = torch.view_as_real(spectrum).flatten(-2)
         turned, done = torch.empty_like(parts), 0
         for start, weight, gradient in zip(ctx.starts, weights, gradients, strict=True):
@@ -63,4 +65,9 @@ class _BandPower(torch.autograd.Function):
         turned[..., :2] *= 2
         turned[..., -2:] *= 2
         frames = torch.fft.irfft(torch.view_as_complex(turned.unflatten(-1, (-1, 2))), n=ctx.n_fft, norm="forward")
-        return frames[..., : ctx.samples], None, None, *[None] * len(weights)
+        batch, count = frames.shape[:2]
+        slope = frames.new_empty(batch, count + 1, ctx.samples)
+        slope[:, -1] = 0
+        torch.mul(frames[..., : ctx.samples], window[: ctx.samples], out=slope[:, :-1])
+        slope[:, 1:].addcmul_(frames[..., ctx.samples : 2 * ctx.samples], window[ctx.samples :])
+        return slope, *[None] * (3 + len(weights))
