@@ -73,7 +73,7 @@ class _Correlation(torch.autograd.Function):
     """STOI of each segment, (batch, segments), from band magnitudes (batch, bands, frames); gradient by y alone.
 
     By hand, because a tensor of all segments is thirty times as large as the bands, and autograd would keep ten of them.
-    The slope is made on the way and kept: segments * factor + y * (all segments' share) is what `_spread` makes of it.
+    The slope is made on the way, in the parts that `_spread` puts together.
     """
 
     @staticmethod
@@ -96,7 +96,7 @@ class _Correlation(torch.autograd.Function):
             slope.masked_fill_(clipped, 0.0)
             # The gain depends on every frame of the segment, too.
             along = torch.mul(slope, y_segments, out=work).sum(2, keepdim=True)
-            ctx.save_for_backward(slope, gain, y, -along * gain / y_power, torch.zeros_like(gain))
+            ctx.save_for_backward(slope, gain, y, -along * gain / y_power)
         return correlation[:, :, 0].mean(1)
 
     @staticmethod
@@ -159,7 +159,9 @@ def _rows(bands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (_segments(bands) - mean).mul_(scale), mean, scale
 
 
-def _spread(upstream: Tensor, slope: Tensor, factor: Tensor, y: Tensor, share: Tensor, level: Tensor) -> Tensor:
+def _spread(
+    upstream: Tensor, slope: Tensor, factor: Tensor, y: Tensor, share: Tensor, level: Tensor | None = None
+) -> Tensor:
     """The adjoint of `_segments` on upstream * (slope * factor + y * share + level): (batch, bands, frames).
 
     upstream: (batch, segments); slope: (batch, bands, SEGMENT, segments); the rest (batch, bands, 1, segments) but y.
@@ -175,4 +177,5 @@ def _spread(upstream: Tensor, slope: Tensor, factor: Tensor, y: Tensor, share: T
     def all_of(segments: Tensor) -> Tensor:
         return _segments(nn.functional.pad((segments * upstream)[:, :, 0], (frames - 1, frames - 1))).sum(2)
 
-    return own + y * all_of(share) + all_of(level)
+    own = own + y * all_of(share)
+    return own if level is None else own + all_of(level)
