@@ -59,6 +59,15 @@ def data_share(context: Context, step_ms: float) -> float:
     return median / step_ms
 
 
+def speech(context: Context, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy and clean recordings, 8 x seconds at 16 kHz: training windows in a row."""
+    windows = -(-round(seconds * throughput.RATE) // round(context.study.scenes.seconds * throughput.RATE))
+    batches = [context.scenes.batch(0, step, throughput.ITEMS, context.device) for step in range(windows)]
+    samples = round(seconds * throughput.RATE)
+    noisy, clean = (torch.cat([batch[name] for batch in batches], -1)[:, :samples] for name in ("noisy", "clean"))
+    return noisy.contiguous(), clean.contiguous()
+
+
 def _identity(context: Context, loss: str, device: str) -> str:
     key = spec.loss_key(losses.parse(loss), "fixed")
     setting = {"model": context.study.model, "batch": context.study.batch, "seconds": context.study.scenes.seconds}

@@ -390,6 +390,7 @@ def _report(tracker: Any, protocol: str | None) -> None:
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
 ) -> None:  # fmt: skip
     """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device."""
     from rich.progress import Progress
@@ -402,6 +403,9 @@ def bench(
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
     context = pool.open_study(loaded, options, 1, lambda line: None if as_json else _say(line))
+    if peers:
+        _peers(context, as_json)
+        return
     wanted = loss or catalogue.trainable(loaded.task)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         line = progress.add_task("measuring", total=len(wanted))
@@ -448,6 +452,28 @@ def bench(
     spread = f"median of {len(ratios)}, {min(ratios):.3f}-{max(ratios):.3f}"
     _say(f"training loop: {middle:.3f} x a bare loop with the same model, loss and batches ({spread})")
     _say(f"making a batch: {100 * share:.1f} % of a training step")
+
+
+def _peers(context: Any, as_json: bool) -> None:
+    """The table of `bench --peers`."""
+    from dataclasses import asdict
+
+    from harness import bench as benches
+    from harness import peers
+    from harness.trial import device_name
+
+    left_out: list[str] = []
+    rows = peers.compare(*benches.speech(context, peers.SECONDS), say=left_out.append)
+    where = device_name(context.device)
+    if as_json:
+        print(json.dumps({"device": where, "peers": [asdict(row) for row in rows], "left_out": left_out}, indent=1))
+        return
+    table = Table("loss", "implementation", "value", "ms", "x ours", title=f"{where}, 8 x {peers.SECONDS} s of speech")
+    for row in rows:
+        table.add_row(row.loss, row.implementation, f"{row.value:.6g}", f"{row.ms:.3g}", f"{row.ratio:.2f}")
+    console.print(table)
+    for line in left_out:
+        _say(line)
 
 
 @app.command()

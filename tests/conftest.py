@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from harness import paths
 from harness.tracking import SETTLED, Tracker
+
+torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
 
 
 def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:

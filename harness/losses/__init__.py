@@ -8,14 +8,36 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import UserError
-from harness.losses import distortion, embedding, mel, regularisers, sequence, spectral, waveform
+from harness.losses import (
+    convolutive,
+    distortion,
+    disturbance,
+    embedding,
+    intelligibility,
+    mel,
+    regularisers,
+    sequence,
+    spectral,
+    waveform,
+)
 from harness.losses.combination import Combination, Term, parse
 from harness.losses.objective import Objective
 from harness.losses.registry import LossInfo, Range, all_losses, build, get, loss
 from harness.losses.weighting import get_weighting
 
 # Importing a family registers its losses.
-FAMILIES = (waveform, distortion, spectral, mel, embedding, sequence, regularisers)
+FAMILIES = (
+    waveform,
+    distortion,
+    convolutive,
+    spectral,
+    mel,
+    intelligibility,
+    disturbance,
+    embedding,
+    sequence,
+    regularisers,
+)
 
 __all__ = [
     "Combination",
