@@ -16,6 +16,7 @@ class _Line:
     """What is shown of one worker."""
 
     task: Any
+    title: str = ""
     done: int = 0
     of: int = 0
 
@@ -29,7 +30,7 @@ class View:
         columns = (
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
-            bars.TextColumn("{task.completed:.0f}/{task.total:.0f} updates"),
+            bars.TextColumn("{task.fields[count]}"),
             bars.TextColumn("{task.fields[score]}"),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
@@ -39,10 +40,10 @@ class View:
         )
         self._trials = sum(row.trials for row in plan)
         self._settled = sum(row.settled for row in plan)
-        updates = sum(row.updates * row.trials for row in plan)
-        self._all = self._progress.add_task(
-            self._count(), total=updates, completed=sum(row.updates * row.settled for row in plan), score=""
-        )
+        self._updates = sum(row.updates * row.trials for row in plan)
+        self._done = sum(row.updates * row.settled for row in plan)
+        self._all = self._progress.add_task("", score="", count="")
+        self._show_all()
         self._lines: dict[int, _Line] = {}
 
     def __enter__(self) -> View:
@@ -54,31 +55,39 @@ class View:
 
     def show(self, event: Event) -> None:
         if event.worker not in self._lines:
-            self._lines[event.worker] = _Line(self._progress.add_task("", total=0, score=""))
+            self._lines[event.worker] = _Line(self._progress.add_task("", score="", count=""))
         line = self._lines[event.worker]
         if event.outcome is None:
-            self._move(line, event.done, event.of)
-            score = "" if event.score is None else f"score {event.score:.3f}"
-            self._progress.update(line.task, description=event.title, completed=event.done, total=event.of, score=score)
+            self._advance(line, event)
             return
         if event.outcome.reused:
             return
-        self._move(line, line.of, line.of)  # a trial that diverged has no more updates to come
-        line.done = line.of = 0
+        self._done += line.of - line.done  # a trial that diverged has no more updates to come
+        line.title, line.done, line.of = "", 0, 0
         self._settled += 1
         self._trials = max(self._trials, self._settled)  # rates beyond the grid are not foreseen
-        self._progress.update(self._all, description=self._count())
+        self._show_all()
         self.console.print(*_words(event), **_style(event))
         if event.outcome.state == "failed":
             self.failures += _words(event)
 
-    def _move(self, line: _Line, done: int, of: int) -> None:
-        if of > 1:
-            self._progress.advance(self._all, done - line.done)
-            line.done, line.of = done, of
+    def _advance(self, line: _Line, event: Event) -> None:
+        if line.title != event.title:
+            self._progress.reset(line.task, description=event.title, score="", count="")
+            line.title, line.done = event.title, 0
+            line.of = event.of if event.of > 1 else 0  # a control has no updates
+        if not line.of:
+            return
+        self._done, line.done = self._done + event.done - line.done, event.done
+        score = "" if event.score is None else f"score {event.score:.3f}"
+        count = f"{line.done}/{line.of} updates"
+        self._progress.update(line.task, completed=line.done, total=line.of, score=score, count=count)
+        self._show_all()
 
-    def _count(self) -> str:
-        return f"trials {self._settled}/{self._trials}"
+    def _show_all(self) -> None:
+        self._updates = max(self._updates, self._done)
+        title, count = f"trials {self._settled}/{self._trials}", f"{self._done}/{self._updates} updates"
+        self._progress.update(self._all, description=title, completed=self._done, total=self._updates, count=count)
 
 
 def _words(event: Event) -> list[str]:
