@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,7 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; defa
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
 ]
+Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -389,9 +391,12 @@ def _report(tracker: Any, protocol: str | None) -> None:
 @app.command()
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, scale: Scale = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device."""
+    """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device.
+
+    With --scale: what logging, claiming and reporting cost at 10, 100 and 1,000 trials, on temporary stores (a while).
+    """
     from rich.progress import Progress
 
     from harness import bench as benches
@@ -401,6 +406,9 @@ def bench(
 
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
+    if scale:
+        _scale(loaded, replace(options, tracking_uri=None), as_json)
+        return
     context = pool.open_study(loaded, options, 1, lambda line: None if as_json else _say(line))
     wanted = loss or catalogue.trainable(loaded.task)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
@@ -448,6 +456,19 @@ def bench(
     spread = f"median of {len(ratios)}, {min(ratios):.3f}-{max(ratios):.3f}"
     _say(f"training loop: {middle:.3f} x a bare loop with the same model, loss and batches ({spread})")
     _say(f"making a batch: {100 * share:.1f} % of a training step")
+
+
+def _scale(loaded: Any, options: Any, as_json: bool) -> None:
+    from harness import scale
+
+    with console.status("measuring") as status:
+        found = scale.measure(loaded, options, scale.SIZES, lambda line: status.update(line))
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    console.print(scale.table(found))
+    for line in scale.sentences(found):
+        _say(line)
 
 
 @app.command()

@@ -29,6 +29,7 @@ from harness.liveness import is_gone, mine
 from harness.tracking import log_ahead, make_once
 from harness.trial import Context, Outcome, Planned
 
+BATCH = 32  # trials of a queue that are enqueued at once
 EDGE_POINTS = 2  # rates that a best rate on the edge may add
 HEARTBEAT = 10  # seconds between a running trial's signs of life
 GRACE = 6 * HEARTBEAT  # seconds without one after which a trial is taken to be dead
@@ -98,7 +99,7 @@ class Queue:
     phase: str
     optuna: optuna.Study
     trials: list[FrozenTrial] = field(default_factory=list)
-    by_plan: dict[str, list[FrozenTrial]] = field(default_factory=dict)
+    by_plan: dict[object, list[FrozenTrial]] = field(default_factory=dict)
 
     def refresh(self) -> None:
         self.trials = self.optuna.get_trials(deepcopy=False)
@@ -110,8 +111,10 @@ class Queue:
         plan = trial_.user_attrs["planned"]
         return Planned(self.loss, self.phase, plan.get("seed"), plan.get("lr"))
 
-    def enqueue(self, plans: list[dict[str, Any]], since: datetime) -> None:
-        """Enqueue what has no live trial; what raised an error since this study began is not tried again."""
+    def enqueue(self, plans: list[dict[str, Any]], since: datetime) -> bool:
+        """Enqueue what has no live trial; what raised an error since this study began is not tried again.
+        Returns whether plans are left for later: a claim reads all that waits, so no more than `BATCH` wait at once; what
+        waits is filled up when it is empty, because two processes that fill it up at once enqueue some plans twice."""
         due = []
         for plan in plans:
             same = self.by_plan.get(_plan_key(plan), [])
@@ -120,10 +123,13 @@ class Queue:
             ]
             if not broken and not any(t.state in LIVE for t in same):
                 due.append(plan)
-        for plan in due:
+        waiting = sum(t.state == TrialState.WAITING for t in self.trials)
+        now = due if len(due) + waiting <= BATCH else due[:BATCH] if not waiting else []
+        for plan in now:
             self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
-        if due:
+        if now:
             self.refresh()
+        return len(now) < len(due)
 
     def of_plan(self, plan: dict[str, Any]) -> FrozenTrial | None:
         """The trial that stands for a plan: the first live one."""
@@ -132,7 +138,8 @@ class Queue:
     def over(self, plans: list[dict[str, Any]], since: datetime) -> bool:
         """Whether nothing of these plans waits or runs any more."""
         self.refresh()
-        self.enqueue(plans, since)
+        if self.enqueue(plans, since):
+            return False
         stand = [self.of_plan(plan) for plan in plans]
         return all(t is None or t.state in OVER for t in stand)
 
@@ -148,8 +155,8 @@ class Queue:
                     self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
 
 
-def _plan_key(plan: dict[str, Any] | None) -> str:
-    return json.dumps(plan, sort_keys=True)
+def _plan_key(plan: dict[str, Any] | None) -> object:
+    return None if plan is None else tuple(sorted(plan.items()))
 
 
 def _is_dead(running: FrozenTrial) -> bool:
