@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,7 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; defa
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
 ]
+Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -391,8 +393,12 @@ def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
+    scale: Scale = False,
 ) -> None:  # fmt: skip
-    """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device."""
+    """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device.
+
+    With --scale: what logging, claiming and reporting cost at 10, 100 and 1,000 trials, on temporary stores (a while).
+    """
     from rich.progress import Progress
 
     from harness import bench as benches
@@ -402,6 +408,9 @@ def bench(
 
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
+    if scale:
+        _scale(loaded, replace(options, tracking_uri=None), as_json)
+        return
     context = pool.open_study(loaded, options, 1, lambda line: None if as_json else _say(line))
     if peers:
         _peers(context, as_json)
@@ -473,6 +482,19 @@ def _peers(context: Any, as_json: bool) -> None:
         table.add_row(row.loss, row.implementation, f"{row.value:.6g}", f"{row.ms:.3g}", f"{row.ratio:.2f}")
     console.print(table)
     for line in left_out:
+        _say(line)
+
+
+def _scale(loaded: Any, options: Any, as_json: bool) -> None:
+    from harness import scale
+
+    with console.status("measuring") as status:
+        found = scale.measure(loaded, options, scale.SIZES, lambda line: status.update(line))
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    console.print(scale.table(found))
+    for line in scale.sentences(found):
         _say(line)
 
 

@@ -155,8 +155,7 @@ def _deliver(tracker: Tracker, entry: Path) -> None:
 
 def close_half_made(tracker: Tracker, identity: str) -> None:
     """Close what a process that is gone left open under this identity. The caller holds the trial's claim."""
-    for run in tracker.search(f"tags.identity = '{identity}' and tags.state = 'running'"):
-        tracker.finish(run.info.run_id, "interrupted")
+    tracker.find(identity, claimed=True)
 
 
 def _begin(tracker: Tracker, content: dict[str, Any]) -> None:

@@ -26,9 +26,10 @@ from sqlalchemy import Connection, Engine, event
 from harness import losses, outbox, paths, spec, trial
 from harness.errors import UserError, in_one_line
 from harness.liveness import is_gone, mine
-from harness.tracking import make_once
+from harness.tracking import log_ahead, make_once
 from harness.trial import Context, Outcome, Planned
 
+BATCH = 32  # trials of a queue that are enqueued at once
 EDGE_POINTS = 2  # rates that a best rate on the edge may add
 HEARTBEAT = 10  # seconds between a running trial's signs of life
 GRACE = 6 * HEARTBEAT  # seconds without one after which a trial is taken to be dead
@@ -57,9 +58,13 @@ def open_storage(url: str | None = None) -> optuna.storages.RDBStorage:
             _lock_before_reading(store.engine)
         return store
 
+    def make(path: Path) -> None:
+        connect(f"sqlite:///{path}").remove_session()
+        log_ahead(path)
+
     try:
         if url.startswith("sqlite:///"):
-            make_once(Path(url.removeprefix("sqlite:///")), lambda path: connect(f"sqlite:///{path}").remove_session())
+            make_once(Path(url.removeprefix("sqlite:///")), make)
         return connect(url)
     except Exception as error:  # SQLAlchemy, its drivers and the file system each raise their own
         raise UserError(f"storage {url!r}: cannot be opened ({' '.join(str(error).split())[:160]})") from error
@@ -75,6 +80,9 @@ def _lock_before_reading(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, record: object) -> None:
         connection.isolation_level = None  # Python's driver would begin a transaction only at the first write
+        if connection.execute("pragma journal_mode").fetchone() == ("wal",):
+            # A power cut may take the last claims back, which is no loss: what was finished is found in MLflow.
+            connection.execute("pragma synchronous = normal")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -91,33 +99,47 @@ class Queue:
     phase: str
     optuna: optuna.Study
     trials: list[FrozenTrial] = field(default_factory=list)
+    by_plan: dict[object, list[FrozenTrial]] = field(default_factory=dict)
 
     def refresh(self) -> None:
         self.trials = self.optuna.get_trials(deepcopy=False)
+        self.by_plan = {}
+        for t in self.trials:
+            self.by_plan.setdefault(_plan_key(t.user_attrs.get("planned")), []).append(t)
 
     def planned(self, trial_: FrozenTrial) -> Planned:
         plan = trial_.user_attrs["planned"]
         return Planned(self.loss, self.phase, plan.get("seed"), plan.get("lr"))
 
-    def enqueue(self, plans: list[dict[str, Any]], since: datetime) -> None:
-        """Enqueue what has no live trial; what raised an error since this study began is not tried again."""
+    def enqueue(self, plans: list[dict[str, Any]], since: datetime) -> bool:
+        """Enqueue what has no live trial; what raised an error since this study began is not tried again.
+        Returns whether plans are left for later: a claim reads all that waits, so no more than `BATCH` wait at once; what
+        waits is filled up when it is empty, because two processes that fill it up at once enqueue some plans twice."""
+        due = []
         for plan in plans:
-            same = [t for t in self.trials if t.user_attrs.get("planned") == plan]
+            same = self.by_plan.get(_plan_key(plan), [])
             broken = [
                 t for t in same if "error" in t.user_attrs and t.datetime_complete and t.datetime_complete >= since
             ]
             if not broken and not any(t.state in LIVE for t in same):
-                self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
-        self.refresh()
+                due.append(plan)
+        waiting = sum(t.state == TrialState.WAITING for t in self.trials)
+        now = due if len(due) + waiting <= BATCH else due[:BATCH] if not waiting else []
+        for plan in now:
+            self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
+        if now:
+            self.refresh()
+        return len(now) < len(due)
 
     def of_plan(self, plan: dict[str, Any]) -> FrozenTrial | None:
         """The trial that stands for a plan: the first live one."""
-        return next((t for t in self.trials if t.user_attrs.get("planned") == plan and t.state in LIVE), None)
+        return next((t for t in self.by_plan.get(_plan_key(plan), ()) if t.state in LIVE), None)
 
     def over(self, plans: list[dict[str, Any]], since: datetime) -> bool:
         """Whether nothing of these plans waits or runs any more."""
         self.refresh()
-        self.enqueue(plans, since)
+        if self.enqueue(plans, since):
+            return False
         stand = [self.of_plan(plan) for plan in plans]
         return all(t is None or t.state in OVER for t in stand)
 
@@ -131,6 +153,10 @@ class Queue:
             if t.state == TrialState.RUNNING and _is_dead(t):
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
                     self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+
+
+def _plan_key(plan: dict[str, Any] | None) -> object:
+    return None if plan is None else tuple(sorted(plan.items()))
 
 
 def _is_dead(running: FrozenTrial) -> bool:

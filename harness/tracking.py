@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ class Tracker:
             raise UserError(f"tracking-uri {self.uri!r}: must begin with one of {', '.join(SCHEMES)}")
         self._client = _connect(self.uri)
         self._experiments: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
         self.away, self.away_until = "", 0.0  # why, and until what `time.monotonic()`, it is not worth asking
 
     def experiment(self, name: str) -> str:
@@ -70,12 +72,16 @@ class Tracker:
     def experiment_name(self, experiment: str) -> str:
         return self._client.get_experiment(experiment).name
 
-    def find(self, identity: str) -> Run | None:
-        """The settled run of that identity."""
+    def find(self, identity: str, *, claimed: bool = False) -> Run | None:
+        """The settled run of that identity. claimed: the caller holds the trial's claim, so that a run which is still
+        open was left by a process that is gone, and is closed; in the same search, which every claim pays for."""
         runs = self.search(f"tags.identity = '{identity}'")
         run = next((run for run in runs if run.data.tags.get("state") in SETTLED), None)
         if run is not None and run.info.status == "RUNNING":  # its maker was killed between its last two words
             self._client.set_terminated(run.info.run_id, STATUS[run.data.tags["state"]])
+        for left in runs if run is None and claimed else ():
+            if left.data.tags.get("state") == "running":
+                self.finish(left.info.run_id, "interrupted")
         return run
 
     def search(self, where: str = "") -> list[Run]:
@@ -97,6 +103,12 @@ class Tracker:
         Several may make it at once. MLflow has one unique key, the name of an experiment: who enters it first names the run
         that stays, and the identity is given to no other. The experiment is empty and hidden (deleted) from then on.
         """
+        known = self._parents.get(identity)
+        if known is None or self._client.get_run(known).info.lifecycle_stage == "deleted":
+            known = self._parents[identity] = self._parent(experiment, name, identity, tags)
+        return known
+
+    def _parent(self, experiment: str, name: str, identity: str, tags: Mapping[str, str]) -> str:
         found = self.search(f"tags.identity = '{identity}'")
         if found:
             return found[0].info.run_id
@@ -143,21 +155,22 @@ class Tracker:
             self._client.log_batch(run, metrics=metrics[start : start + 1000])
 
     def tag(self, run: str, **tags: str) -> None:
-        """Set tags. Of two processes that set a new one at once MLflow refuses one, which then finds it and replaces it."""
+        """Set tags, all or none. Of two processes that set a new one at once MLflow refuses one, which then finds it and
+        replaces it."""
+        from mlflow.entities import RunTag
         from mlflow.exceptions import MlflowException
 
-        for name, value in tags.items():
-            try:
-                self._client.set_tag(run, name, value)
-            except MlflowException:
-                self._client.set_tag(run, name, value)
+        batch = [RunTag(name, value) for name, value in tags.items()]
+        try:
+            self._client.log_batch(run, tags=batch)
+        except MlflowException:
+            self._client.log_batch(run, tags=batch)
 
     def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
         """Close a run: artifacts first, the state last, so that a settled run is whole."""
         if artifacts is not None:
             self._client.log_artifacts(run, str(artifacts))
-        self.tag(run, **tags)
-        self.tag(run, state=state)
+        self.tag(run, **tags, state=state)
         self._client.set_terminated(run, STATUS[state])
 
     def artifact(self, run: str, name: str) -> Path | None:
@@ -194,12 +207,13 @@ def _connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    def make(path: Path) -> None:
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+        log_ahead(path)
+
     try:
         if uri.startswith("sqlite:///"):
-            make_once(
-                Path(uri.removeprefix("sqlite:///")),
-                lambda path: MlflowClient(f"sqlite:///{path}").search_experiments(),
-            )
+            make_once(Path(uri.removeprefix("sqlite:///")), make)
         client = MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
@@ -223,6 +237,13 @@ def make_once(path: Path, make: Any) -> None:
             os.link(draft, path)
         except FileExistsError:
             return
+
+
+def log_ahead(path: Path) -> None:
+    """Let a database keep a write-ahead log: a commit then waits for the disk once, not four times, and who reads does not
+    wait for who writes. A folder that cannot have one (on some network file systems) keeps the slower way."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as database:
+        database.execute("pragma journal_mode = wal")
 
 
 def serve(tracker: Tracker, port: int, say: Callable[[str], None]) -> None:

@@ -26,6 +26,7 @@ from harness.tracking import Tracker, commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
+CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
 LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
 Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
@@ -62,6 +63,8 @@ class Context:
     """All that the trials of one study share in one process.
 
     picture: draws (noisy, clean, estimate, sample rate) as PNG bytes; handed in, because plotting is a room above.
+    make: fills the record and the folder of a planned run, and says what it came to; another one where only what
+        surrounds a training is wanted.
     controls: validation means of the controls, filled when first needed.
     """
 
@@ -71,6 +74,9 @@ class Context:
     tracker: Tracker
     scorer: Scorer
     picture: Callable[..., bytes]
+    make: Callable[[Context, Planned, outbox.Record, Path, Report], Outcome] = field(
+        default_factory=lambda: make, repr=False
+    )
     sets: dict[str, list[Item]] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -161,14 +167,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def settled(context: Context, planned: Planned) -> Outcome | None:
-    """The outcome of the settled run of the same identity, whatever study made it, sent or still waiting to be."""
+def settled(context: Context, planned: Planned, *, claimed: bool = False) -> Outcome | None:
+    """The outcome of the settled run of the same identity, whatever study made it, sent or still waiting to be.
+    claimed: the trial is ours, so that what is half-made under its identity may be closed."""
     identity = context.identity(planned)
     kept = outbox.find(context.tracker, identity)
     if kept is not None:
         scores = [value for name, value, *_ in kept["points"] if name == "validation/score"]
         return Outcome(kept["state"], scores[-1] if scores else None, kept["reason"], reused=True)
-    run = context.tracker.find(identity)
+    run = context.tracker.find(identity, claimed=claimed)
     if run is None:
         return None
     value = run.data.metrics.get("validation/score")
@@ -181,9 +188,7 @@ def _known(context: Context, planned: Planned) -> Outcome | None:
     known: list[Outcome | None] = [None]
 
     def ask() -> None:
-        known[0] = settled(context, planned)
-        if known[0] is None:
-            outbox.close_half_made(context.tracker, context.identity(planned))
+        known[0] = settled(context, planned, claimed=True)
 
     outbox.attempt(context.tracker, ask)
     return known[0]
@@ -218,8 +223,7 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            make = _control if planned.phase == "control" else _training
-            outcome = make(context, planned, record, Path(folder), report)
+            outcome = context.make(context, planned, record, Path(folder), report)
             record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:
         record.close("interrupted")
@@ -230,6 +234,11 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     if record.lost:
         outcome.note = f"waits in runs/outbox, because MLflow did not take it: {record.lost}"
     return outcome
+
+
+def make(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
+    """Judge the control, or train and judge; what is kept lies in the folder."""
+    return (_control if planned.phase == "control" else _training)(context, planned, record, folder, report)
 
 
 def _control(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
@@ -296,8 +305,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         study.optimiser.clip_percentile,
         study.precision == "bf16",
     )
-    looks = {round(updates * (look + 1) / LOOKS[planned.phase]) for look in range(LOOKS[planned.phase])}
-    looks = {min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in looks}
+    looks = looks_at(planned.phase, updates)
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
     sent = 0
@@ -314,11 +322,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         validation.append(now | {"step": done, "seconds": curves.train_seconds})
         judged = time.perf_counter()
         points = [(f"validation/{name}", value, done) for name, value in now.items()]
-        for row in curves.rows[sent:]:
-            points += [
-                (f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)
-            ]
-        record.log(points)
+        record.log([*points, *curve_points(curves, sent, updates)])
         sent = len(curves.rows)
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
@@ -337,8 +341,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         _write_spec(context, planned, folder, {})
         return Outcome("diverged", None, str(diverged))
     start = time.perf_counter()
+    tested = []
     if planned.phase == "confirm":
-        _test(context, model, folder, record)
+        tested = _test(context, model, folder)
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
@@ -349,10 +354,32 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     _write_spec(context, planned, folder, {"controls": control_means(context)})
     clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
     clocks["logging"] += time.perf_counter() - start
-    points = [(f"seconds/{name}", value, 0) for name, value in clocks.items()]
+    points = [*tested, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
     points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
     record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
     return Outcome("finished", validation[-1]["score"])
+
+
+def looks_at(phase: str, updates: int) -> list[int]:
+    """The updates after which validation is judged: evenly spread, where the curves are read."""
+    even = (round(updates * (look + 1) / LOOKS[phase]) for look in range(LOOKS[phase]))
+    return sorted({min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in even})
+
+
+def curve_points(curves: train.Curves, since: int, updates: int) -> list[outbox.Point]:
+    """The rows of the curves from place `since` on, for MLflow: means over a few updates each.
+
+    A point costs the store as much as some updates of a small net cost a GPU; `training.csv` holds every update.
+    """
+    every = min(train.READ_EVERY, -(-updates // CURVE_POINTS))
+    points = []
+    for place in range(since, len(curves.rows), every):
+        rows = curves.rows[place : place + every]
+        means = np.mean([row[2:] for row in rows], axis=0).tolist()
+        points += [
+            (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(_columns(curves), means, strict=True)
+        ]
+    return points
 
 
 def _columns(curves: train.Curves) -> list[str]:
@@ -362,9 +389,10 @@ def _columns(curves: train.Curves) -> list[str]:
     return ["total", *terms, "gradient_norm", "lr"]
 
 
-def _test(context: Context, model: torch.nn.Module, folder: Path, record: outbox.Record) -> None:
-    """Judge on the test sets; the only place that reads them for a trained model."""
-    tables, points = [], []
+def _test(context: Context, model: torch.nn.Module, folder: Path) -> list[outbox.Point]:
+    """Judge on the test sets; the only place that reads them for a trained model. Returns the means."""
+    tables = []
+    points: list[outbox.Point] = []
     for name in ("matched", "mismatched"):
         estimates = context.task.estimate(model, [noisy for noisy, _ in context.mixtures[name]], context.device)
         table = judge(context, name, estimates, context.task.judged)
@@ -372,7 +400,7 @@ def _test(context: Context, model: torch.nn.Module, folder: Path, record: outbox
         tables.append(table)
         _keep_audio(context, name, estimates, folder)
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
-    record.log(points)
+    return points
 
 
 def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def run(context: trial.Context, options: Options, console: Console) -> list[str]
             if workers == 1:
                 study.work(context, store, view.show, started, until=until)
             else:
-                _run_processes(context.study, options, workers, view, started, until)
+                run_processes(context.study, options, workers, view, started, until)
         except KeyboardInterrupt:
             if not alarm.is_set():
                 raise
@@ -135,12 +135,19 @@ def _alarm(until: float) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-def _run_processes(
-    loaded: spec.Study, options: Options, workers: int, view: View, started: datetime, until: float
+def run_processes(
+    loaded: spec.Study,
+    options: Options,
+    workers: int,
+    view: View,
+    started: datetime,
+    until: float,
+    threads: int | None = None,
 ) -> None:
+    """Run a study in so many processes of so many threads each (None: an equal share of the cores)."""
     spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
     events: Any = spawn.Queue()
-    threads = max(1, cores() // workers)
+    threads = threads or max(1, cores() // workers)
     raw = loaded.model_dump(mode="json")
     processes = [
         spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, events), daemon=False)

@@ -49,7 +49,7 @@ def test_the_state_of_a_run_shows_in_mlflows_own_status(uri: str, state: str, st
 def test_artifacts_and_long_curves_come_back_as_they_were_logged(uri: str, tmp_path: Path) -> None:
     tracker = Tracker(uri)
     run = tracker.start("denoise", "curves", None, {"identity": "curves"}, {})
-    tracker.log(run, [("train/total", step / 7, step) for step in range(2500)])
+    tracker.log(run, [("train/total", step / 7, step, 0) for step in range(2500)])
     (tmp_path / "spec.json").write_text('{"a": 1}')
     tracker.finish(run, "finished", tmp_path)
     history = tracker._client.get_metric_history(run, "train/total")
