@@ -239,6 +239,32 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
         _say(f"{what}: {', '.join(names)}")
 
 
+@app.command()
+def check(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+    ],
+) -> None:
+    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    from itertools import groupby
+
+    from harness import conformance
+
+    failed = False
+    for name, held in groupby(conformance.of_file(file), lambda each: each[0]):
+        passed = 0
+        for _, check, faults in held:
+            passed += not faults
+            if faults:
+                failed = True
+                more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+                line = f"{name}: fails: {check.sentence}: {'; '.join(faults[:3])}{more}. Mend: {check.mend}"
+                console.print(line, style="red", markup=False, soft_wrap=True)
+        _say(f"{name}: {passed} checks hold{conformance.without_gpu()}")
+    if failed:
+        raise typer.Exit(1)
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the corpora with their licences."""
