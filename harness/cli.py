@@ -390,7 +390,7 @@ def report(tracking_uri: TrackingUri = None) -> None:
 def _report(tracker: Any, protocol: str | None) -> None:
     """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
     from harness import paths
-    from harness.report import ranking, runs, stamp, tables
+    from harness.report import ranking, runs, stamp, tables, words
 
     with console.status("writing the report"):
         results = runs.read(tracker)
@@ -409,6 +409,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
         _say(f"protocol {name}, matched test: mean, gain over unprocessed; losses that share a letter are tied")
+        if noise := words.noise(analysis, name, "matched"):
+            _say(f"the harness's own noise: {noise}")
     _say(f"report: {paths.reports() / 'index.html'}")
 
 

@@ -221,7 +221,11 @@ class Job:
         self.decided = rate
         study = self.context.study
         parent = self.context.parent(self.loss)
-        outbox.mark(self.context.tracker, study.task, parent, selected=json.dumps(selected), study=study.name)
+        marks = {"selected": json.dumps(selected), "study": study.name}
+        twins = [group for group in study.identity_groups if losses.parse(self.loss).expression in group]
+        if twins:  # a study that names none leaves those of another be
+            marks["identities"] = json.dumps(twins)
+        outbox.mark(self.context.tracker, study.task, parent, **marks)
 
 
 def _tuning_plan(rate: float) -> dict[str, Any]:
