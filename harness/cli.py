@@ -30,7 +30,9 @@ console = Console(highlight=False)
 
 Name = Annotated[
     str | None,
-    typer.Argument(help="A study in studies/ or a YAML file; without one, the quick form.", show_default=False),
+    typer.Argument(
+        help="A study in studies/ or a YAML file; without one, the command's own (quick, or soak).", show_default=False
+    ),
 ]
 Loss = Annotated[
     list[str] | None,
@@ -110,12 +112,12 @@ def _asked(
     return loaded, Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()), max_hours)
 
 
-def _of_a_study(body: Callable[[Any, Any], None]) -> Callable[..., None]:
-    """A command with the parameters of `_asked`, whose body gets the study and its options."""
+def _of_a_study(body: Callable[[Any, Any], None], default: str = "quick") -> Callable[..., None]:
+    """A command with the parameters of `_asked`, whose body gets the study and its options. default: the study without a name."""
 
     @functools.wraps(body)
     def command(**given: Any) -> None:
-        body(*_asked(**given))
+        body(*_asked(**{**given, "name": given.get("name") or default}))
 
     command.__signature__ = inspect.signature(_asked, eval_str=True).replace(return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {**_asked.__annotations__, "return": "None"}
@@ -176,6 +178,26 @@ def study(loaded: Any, options: Any) -> None:
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@functools.partial(_of_a_study, default="soak")
+def soak(loaded: Any, options: Any) -> None:
+    """Train every denoising loss (the study soak) and say which do not improve on the mixture. Exits with 1 where one does not."""
+    from harness.report import runs
+    from harness.report import soak as soaked
+
+    context = _open(loaded, options)
+    failures = _run(context, options)
+    _report(context.tracker, context.protocol_digest)
+    verdicts = soaked.verdicts(runs.read(context.tracker), context.protocol_digest)
+    table = Table("loss", "metric", "gain over unprocessed", "95 % interval over prompts", "improves")
+    for row in verdicts:
+        table.add_row(*soaked.as_text(row), style=None if row["improves"] else "red")
+    console.print(table)
+    _fail(failures)
+    if failures or not all(row["improves"] for row in verdicts):
         raise typer.Exit(1)
 
 
