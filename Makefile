@@ -18,7 +18,7 @@ STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTIN
 	$(call option,MAX_HOURS,max-hours)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare data report bench ui test test-all lint clean
+.PHONY: help setup study plan compare soak data report bench ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ plan: setup ## what `make study` would run, reuse, and how long that takes
 
 compare: setup ## the full comparison of all denoising losses (hours)
 	@$(BIN)/harness study denoise $(STUDY_OPTIONS)
+
+soak: setup ## does every denoising loss train? 500 updates of each; fails where one does not improve on the mixture
+	@$(BIN)/harness soak $(STUDY) $(STUDY_OPTIONS)
 
 data: setup ## fetch and decode the recordings, check them
 	@$(BIN)/harness data fetch $(DATA_OPTIONS)

@@ -31,7 +31,9 @@ console = Console(highlight=False)
 
 Name = Annotated[
     str | None,
-    typer.Argument(help="A study in studies/ or a YAML file; without one, the quick form.", show_default=False),
+    typer.Argument(
+        help="A study in studies/ or a YAML file; without one, the command's own (quick, or soak).", show_default=False
+    ),
 ]
 Loss = Annotated[
     list[str] | None,
@@ -112,12 +114,12 @@ def _asked(
     return loaded, Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()), max_hours)
 
 
-def _of_a_study(body: Callable[[Any, Any], None]) -> Callable[..., None]:
-    """A command with the parameters of `_asked`, whose body gets the study and its options."""
+def _of_a_study(body: Callable[[Any, Any], None], default: str = "quick") -> Callable[..., None]:
+    """A command with the parameters of `_asked`, whose body gets the study and its options. default: the study without a name."""
 
     @functools.wraps(body)
     def command(**given: Any) -> None:
-        body(*_asked(**given))
+        body(*_asked(**{**given, "name": given.get("name") or default}))
 
     command.__signature__ = inspect.signature(_asked, eval_str=True).replace(return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {**_asked.__annotations__, "return": "None"}
@@ -182,6 +184,26 @@ def study(loaded: Any, options: Any) -> None:
 
 
 @app.command()
+@functools.partial(_of_a_study, default="soak")
+def soak(loaded: Any, options: Any) -> None:
+    """Train every denoising loss (the study soak) and say which do not improve on the mixture. Exits with 1 where one does not."""
+    from harness.report import runs
+    from harness.report import soak as soaked
+
+    context = _open(loaded, options)
+    failures = _run(context, options)
+    _report(context.tracker, context.protocol_digest)
+    verdicts = soaked.verdicts(runs.read(context.tracker), context.protocol_digest)
+    table = Table("loss", "metric", "gain over unprocessed", "95 % interval over prompts", "improves")
+    for row in verdicts:
+        table.add_row(*soaked.as_text(row), style=None if row["improves"] else "red")
+    console.print(table)
+    _fail(failures)
+    if failures or not all(row["improves"] for row in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
 @_of_a_study
 def worker(loaded: Any, options: Any) -> None:
     """Join a study that runs elsewhere on the same stores, given the same options: make runs, write no report."""
@@ -239,6 +261,32 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
     _say("ranges of the settings, papers, families and versions: harness losses --json")
     for what, names in catalogue.others().items():
         _say(f"{what}: {', '.join(names)}")
+
+
+@app.command()
+def check(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+    ],
+) -> None:
+    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    from itertools import groupby
+
+    from harness import conformance
+
+    failed = False
+    for name, held in groupby(conformance.of_file(file), lambda each: each[0]):
+        passed = 0
+        for _, check, faults in held:
+            passed += not faults
+            if faults:
+                failed = True
+                more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+                line = f"{name}: fails: {check.sentence}: {'; '.join(faults[:3])}{more}. Mend: {check.mend}"
+                console.print(line, style="red", markup=False, soft_wrap=True)
+        _say(f"{name}: {passed} checks hold{conformance.without_gpu()}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @data_app.command("list")
@@ -366,7 +414,7 @@ def report(tracking_uri: TrackingUri = None) -> None:
 def _report(tracker: Any, protocol: str | None) -> None:
     """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
     from harness import paths
-    from harness.report import ranking, runs, stamp, tables
+    from harness.report import ranking, runs, stamp, tables, words
 
     with console.status("writing the report"):
         results = runs.read(tracker)
@@ -385,6 +433,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
         _say(f"protocol {name}, matched test: mean, gain over unprocessed; losses that share a letter are tied")
+        if noise := words.noise(analysis, name, "matched"):
+            _say(f"the harness's own noise: {noise}")
     _say(f"report: {paths.reports() / 'index.html'}")
 
 

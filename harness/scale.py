@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,7 +51,7 @@ class Stopwatch:
     """Seconds spent in functions, by label: a function's own, without those of the watched functions that it calls."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner = [0.0]
 
     def timed(self, label: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -285,7 +285,7 @@ def measure(
     updates = (RATES * loaded.updates.tune + SEEDS * loaded.updates.confirm) / (RATES + SEEDS)
     step = sum(steps[-2:]) / 2
     parts = [*PARTS, REPORT]
-    grows = {p: growth(found[sizes[-2]][p], found[last][p], sizes[-2:]) for p in parts} if len(sizes) > 1 else {}
+    grows = {p: growth(found[sizes[-2]][p], found[last][p], (sizes[-2], last)) for p in parts} if len(sizes) > 1 else {}
     return {
         "device": trial.device_name(context.device),
         "sizes": list(sizes),

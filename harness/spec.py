@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness import losses, models, paths, tasks
+from harness import catalogue, losses, models, paths, tasks
 from harness.data import corpora
 from harness.data.scenes import Items, MixtureRule
 from harness.errors import UserError, unknown
@@ -51,7 +51,9 @@ class Optimiser(_Strict):
 
 
 class Study(_Strict):
-    """A study file. `losses` are expressions; `rates` the shared learning-rate grid; `seeds` how many confirm a setting."""
+    """A study file. `losses` are expressions, or "all" that can train the task; `rates` the shared learning-rate grid;
+    `seeds` how many confirm a setting; `identities` groups of losses that must tie: the report tells whether they do.
+    """
 
     name: str
     task: str = "denoise"
@@ -68,6 +70,15 @@ class Study(_Strict):
     seeds: int = Field(FULL_SEEDS, ge=1, le=1000)
     optimiser: Optimiser = Optimiser()
     precision: Literal["float32", "bf16"] = "float32"
+    identities: tuple[tuple[str, ...], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_loss(cls, raw: Any) -> Any:
+        """`losses: all`: those that a user's own file registers are among them."""
+        if isinstance(raw, dict) and raw.get("losses") == "all":
+            return raw | {"losses": catalogue.trainable(raw.get("task", "denoise"))}
+        return raw
 
     @field_validator("rates")
     @classmethod
@@ -93,7 +104,18 @@ class Study(_Strict):
         losses.get_weighting(self.weighting)
         for expression in (*self.losses, self.reference.loss):
             check_fit(expression, self.task)
+        run = {losses.parse(expression).expression for expression in (*self.losses, self.reference.loss)}
+        for group in self.identity_groups:
+            if missing := [name for name in group if name not in run]:
+                raise UserError(f"identities: {', '.join(missing)} must be among the losses of the study")
+            if len(group) < 2:
+                raise UserError(f"identities: {', '.join(group) or 'an empty group'} must tie with another loss")
         return self
+
+    @property
+    def identity_groups(self) -> list[tuple[str, ...]]:
+        """`identities` as expressions are shown."""
+        return [tuple(losses.parse(expression).expression for expression in group) for group in self.identities]
 
     @property
     def preliminary(self) -> bool:

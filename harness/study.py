@@ -229,7 +229,7 @@ class Job:
         if self.decided is None and self.shipped is not None:
             self._decide(self.shipped, "shipped", {})
         if self.decided is None:
-            if not self.tuning.over([_tuning_plan(rate) for rate in self.rates()], self.since):
+            if not self._tuned():
                 return self.tuning
             scores = self.scores()
             edge = next_edge(scores, self.context.study.rates)
@@ -241,13 +241,27 @@ class Job:
         plans = [{"lr": self.decided, "seed": seed} for seed in self.context.study.seed_list]
         return None if self.confirm.over(plans, self.since) else self.confirm
 
+    def _tuned(self) -> bool:
+        """Whether nothing waits or runs at any rate: also at one beyond the edge that another process has just added, which
+        would else be taken to have diverged."""
+        while True:
+            rates = self.rates()
+            if not self.tuning.over([_tuning_plan(rate) for rate in rates], self.since):
+                return False
+            if self.rates() == rates:
+                return True
+
     def _decide(self, rate: float, how: str, scores: dict[float, float | None]) -> None:
         """Keep the decision where reports find it. A tuned rate replaces a shipped one, never the other way round."""
         selected = {"lr": rate, "tuning": how, "scores": {f"{r:.4g}": s for r, s in scores.items()}}
         self.decided = rate
         study = self.context.study
         parent = self.context.parent(self.loss)
-        outbox.mark(self.context.tracker, study.task, parent, selected=json.dumps(selected), study=study.name)
+        marks = {"selected": json.dumps(selected), "study": study.name}
+        twins = [group for group in study.identity_groups if losses.parse(self.loss).expression in group]
+        if twins:  # a study that names none leaves those of another be
+            marks["identities"] = json.dumps(twins)
+        outbox.mark(self.context.tracker, study.task, parent, **marks)
 
 
 def _tuning_plan(rate: float) -> dict[str, Any]:

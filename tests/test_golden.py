@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from harness import catalogue, losses, models, spec, train
+from harness.conformance.inputs import FIELDS, SIZES, make
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
-from tests.losses.fields import FIELDS, SIZES, make
 
 FILE = Path(__file__).parent / "golden.json"
 UPDATES = 4

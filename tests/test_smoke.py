@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+import yaml
 from optuna.trial import TrialState
 
-from harness import models
+from harness import models, paths
 from harness.metrics import METRICS
 from harness.report import runs
 from harness.tracking import Tracker
-from tests.conftest import Smoke, harness
+from tests.conftest import Smoke, harness, settled
 
 CONTROLS = {"unprocessed", "oracle_mask", "oracle_psm"}
 LOSSES = {"si_sdr", "snr", "mse"}
@@ -176,6 +177,15 @@ def test_a_deleted_report_comes_back_the_same_from_mlflow_alone(smoke: Smoke) ->
     assert "<audio" in (smoke.home / "reports" / "index.html").read_text()
 
 
+def test_soak_reads_the_same_runs_and_fails_where_a_loss_does_not_improve(smoke: Smoke) -> None:
+    before = len(settled(smoke.home))
+    done = harness("soak", "smoke", "--workers", "1", home=smoke.home)
+    assert len(settled(smoke.home)) == before
+    rows = [line for line in done.stdout.splitlines() if line.rstrip(" │").endswith(("yes", "NO"))]
+    assert {line.strip("│ ").split()[0] for line in rows} == {"si_sdr", "snr", "mse"}
+    assert done.returncode == int(any("NO" in line for line in rows)), done.stdout + done.stderr
+
+
 def test_plan_starts_nothing_and_says_what_is_reused(smoke: Smoke, tracker: Tracker) -> None:
     before = len(tracker.search())
     done = harness("plan", "smoke", "--loss", "si_sdr", "--loss", "l1", home=smoke.home)
@@ -195,3 +205,20 @@ def test_a_loss_trained_later_joins_the_same_table(smoke: Smoke, tmp_path: Path)
     ranking = pd.read_csv(home / "reports" / "ranking.csv")
     assert set(ranking.loss) == LOSSES | CONTROLS | {"log_mse"}
     assert ranking.protocol.nunique() == 1
+
+
+def test_losses_that_a_study_says_must_tie_are_told_apart_or_not_from_mlflow_alone(
+    smoke: Smoke, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(smoke.home, home)
+    raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text()) | {"identities": [["snr", "si_sdr"]]}
+    (tmp_path / "twins.yaml").write_text(yaml.safe_dump(raw))
+    before = len(settled(home))
+    done = harness("study", str(tmp_path / "twins.yaml"), "--workers", "1", home=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(settled(home)) == before
+    assert "the harness's own noise: Losses that must tie (snr = si_sdr) differ by at most PESQ-WB" in done.stdout
+    shutil.rmtree(home / "reports")
+    assert harness("report", home=home).returncode == 0
+    assert "Losses that must tie (snr = si_sdr)" in (home / "reports" / "index.html").read_text()

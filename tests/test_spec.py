@@ -297,3 +297,28 @@ def test_an_identity_follows_the_version_of_the_loss(monkeypatch):
     assert named("si_sdr") != before
     assert named("mse + si_sdr") != combined
     assert named("l1") == other
+
+
+def test_all_is_every_loss_that_can_train_the_task_by_itself():
+    from harness import catalogue
+
+    study = load("quick", {"losses": "all"})
+    assert list(study.losses) == catalogue.trainable("denoise")
+    assert "l2_penalty" not in study.losses
+
+
+def test_losses_that_must_tie_are_losses_of_the_study_and_at_least_two():
+    study = load(
+        "quick", {"losses": ["snr", "0.05*smooth_l1"], "identities": [["sdr", "0.05 * smooth_l1"], ["mse", "snr"]]}
+    )
+    assert study.identity_groups == [("snr", "0.05*smooth_l1"), ("mse", "snr")]
+    with pytest.raises(UserError, match="identities: huber must be among the losses"):
+        load("quick", {"losses": ["snr"], "identities": [["snr", "huber"]]})
+    with pytest.raises(UserError, match="identities: snr must tie with another loss"):
+        load("quick", {"losses": ["snr"], "identities": [["snr"]]})
+
+
+def test_what_must_tie_is_no_part_of_the_protocol():
+    plain = load("quick", {"losses": ["snr"]})
+    named = load("quick", {"losses": ["snr"], "identities": [["mse", "snr"]]})
+    assert protocol(plain, "c", {}) == protocol(named, "c", {})

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pandas as pd
@@ -74,6 +75,22 @@ def test_what_is_enqueued_twice_stands_for_one_plan_and_a_failed_trial_is_enqueu
     again = one.of_plan(plan)
     assert again is not None
     assert again.state == TrialState.WAITING
+
+
+def test_a_rate_that_another_process_has_just_added_is_waited_for(tmp_path: Path) -> None:
+    one, two = queue(tmp_path), queue(tmp_path)
+    job = study.Job.__new__(study.Job)
+    job.context = SimpleNamespace(study=SimpleNamespace(rates=GRID))  # type: ignore[assignment]
+    job.tuning, job.since, job.shipped, job.decided = one, study.datetime.now(), None, None
+    plans = [{"lr": lr, "seed": 0} for lr in GRID]
+    one.enqueue(plans, job.since)
+    for score in (0.3, 0.2, 0.1):
+        one.optuna.tell(one.optuna.ask(), score)
+    one.refresh()  # what this process knows: the smallest rate is best, on the edge, and nothing is beyond it
+    two.enqueue([{"lr": 3.162e-4, "seed": 0}], job.since)
+    two.optuna.ask()  # and the other process runs it
+    assert job.advance() is one
+    assert job.decided is None
 
 
 def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one(tmp_path: Path) -> None:

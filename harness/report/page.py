@@ -113,6 +113,8 @@ def _test_set(
         "answers": words.answers(analysis, protocol, name),
         "table": tables.ranking_table(analysis, protocol, name, headline),
         "more": tables.ranking_table(analysis, protocol, name, others) if others else [],
+        "noise": words.noise(analysis, protocol, name),
+        "identities": tables.identities_table(analysis, protocol, name),
         "judged": max((b.clusters.size - b.missing for b in mine), default=0),
         "clusters": max((b.clusters.nunique() for b in mine), default=0),
         "pairs": tables.pairs_table(analysis, protocol, name, headline),

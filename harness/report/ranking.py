@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.report import identities
 from harness.report.blocks import UNPROCESSED, Block, blocks, named
 from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report.overall import goodhart, overall_rows
@@ -71,6 +72,7 @@ class Analysis:
     gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
+    identities: for each group of losses that must tie their largest difference, and whether they do.
     """
 
     ranking: pd.DataFrame
@@ -78,6 +80,7 @@ class Analysis:
     gains: pd.DataFrame
     reliability: pd.DataFrame
     goodhart: pd.DataFrame
+    identities: pd.DataFrame
     referees: dict[tuple[str, str], list[str]]
 
 
@@ -91,7 +94,8 @@ def analyse(results: Results) -> Analysis:
     for block in blocks(results):
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
         own_pairs, beats, order = _compare(block)
-        ranking += [facts[block.protocol, row["loss"]] | row | key for row in _rows(block, beats, order)]
+        twins = results.identities.get(block.protocol, [])
+        ranking += [facts[block.protocol, row["loss"]] | row | key for row in _rows(block, beats, order, twins)]
         pairs += [row | key for row in own_pairs]
         gains += [row | key for row in _gains(block)]
         if len(order) > 1:
@@ -110,6 +114,7 @@ def analyse(results: Results) -> Analysis:
         pd.DataFrame(gains, columns=GAINS),
         pd.DataFrame(reliability, columns=RELIABILITY),
         pd.DataFrame(goodhart(pairs, facts, referees), columns=GOODHART),
+        pd.DataFrame(identities.rows(pairs, results.identities), columns=identities.IDENTITIES),
         referees,
     )
 
@@ -175,10 +180,12 @@ def _clusters(block: Block, tables: dict[str, pd.DataFrame]) -> np.ndarray:
     return block.clusters.reindex(items).to_numpy()
 
 
-def _rows(block: Block, beats: np.ndarray, order: list[str]) -> list[dict]:
-    """Rows of `ranking` of one block, without the facts about the losses."""
+def _rows(block: Block, beats: np.ndarray, order: list[str], twins: list[identities.Group]) -> list[dict]:
+    """Rows of `ranking` of one block, without the facts about the losses. twins: losses that must tie share a rank if they do."""
     means = [block.losses[name].to_numpy().mean() for name in order]
-    groups, places, mids = letters(means, beats), ranks(beats), mid_ranks(beats)
+    groups = letters(means, beats)
+    places = identities.share(ranks(beats), order, beats, twins, np.min)
+    mids = identities.share(mid_ranks(beats), order, beats, twins, np.mean)
     rows = []
     for i, name in enumerate(order):
         verdict = {"rank": int(places[i]), "tie_group": groups[i], "mid_rank": float(mids[i])}

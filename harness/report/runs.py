@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -36,6 +36,7 @@ class Results:
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib.
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run.
     notes: sentences to print on the page (attribution of the corpora, flaws of the recordings).
+    identities: protocol -> groups of losses (as shown) that a study said must tie.
     """
 
     runs: pd.DataFrame
@@ -45,6 +46,7 @@ class Results:
     throughput: pd.DataFrame
     audio: pd.DataFrame
     notes: list[str]
+    identities: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
 
 
 COLUMNS = {
@@ -82,7 +84,16 @@ def read(tracker: Tracker) -> Results:
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
         notes=list(notes),
+        identities=_identities(runs),
     )
+
+
+def _identities(runs: list[Run]) -> dict[str, list[tuple[str, ...]]]:
+    groups: dict[str, dict[tuple[str, ...], None]] = {}
+    for run in runs:
+        for group in json.loads(run.data.tags.get("identities", "[]")):
+            groups.setdefault(run.data.tags["protocol"], {})[tuple(group)] = None
+    return {protocol: list(own) for protocol, own in groups.items()}
 
 
 def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -27,4 +27,5 @@ def leave(results: Results, folder: Path) -> None:
 
 def _digest(results: Results) -> str:
     tables = (results.runs, results.tuning, results.throughput)
-    return hashlib.sha256("\n".join([commit(), *(table.to_csv() for table in tables)]).encode()).hexdigest()
+    parts = [commit(), repr(results.identities), *(table.to_csv() for table in tables)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -123,6 +123,18 @@ def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple
     ]
 
 
+def identities_table(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
+    """One dict a group and headline metric: losses, metric, pair, diff, interval, ties."""
+    table = analysis.identities
+    table = table[(table["protocol"] == protocol) & (table["test_set"] == test_set) & table["metric"].isin(HEADLINE)]
+    return [
+        {"losses": row.losses, "metric": METRICS[row.metric].label, "pair": f"{row.a} − {row.b}", "ties": row.ties}
+        | {"diff": number(row.metric, row.diff, True)}
+        | {"interval": span(row.metric, row.low, row.high, True) or "unknown"}
+        for row in each(table)
+    ]
+
+
 def condition_tables(results: Results, block: Block, order: list[str]) -> list[dict]:
     """Mean gain over unprocessed by input SNR, by noise and by speaker: {title, columns, rows: [(loss, cells)]}.
 

@@ -88,6 +88,22 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
     return found
 
 
+def noise(analysis: Analysis, protocol: str, test_set: str) -> str:
+    """The noise floor of a ranking in a sentence: the largest differences between losses that must tie; "" without any."""
+    table = analysis.identities
+    table = table[(table["protocol"] == protocol) & (table["test_set"] == test_set)]
+    shown = [metric for metric in HEADLINE if metric in set(table["metric"])]
+    if not shown:
+        return ""
+    largest = {metric: table.loc[table["metric"] == metric, "diff"].abs().max() for metric in shown}
+    said = ", ".join(f"{METRICS[metric].label} {number(metric, largest[metric])}" for metric in shown)
+    apart = table.loc[table["ties"] == "no", "losses"].unique().tolist()
+    verdict = "all tie" if (table["ties"] == "yes").all() else "no interval tells whether they tie"
+    if apart:
+        verdict = f"{'; '.join(apart)} do not tie: something that should be equal for all losses is not"
+    return f"Losses that must tie ({'; '.join(table['losses'].unique())}) differ by at most {said}; {verdict}."
+
+
 def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     """Why the ranking of this protocol is preliminary; empty when it is not."""
     runs = _fresh(results, protocol)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.errors import UserError
 from harness.losses.registry import LossInfo, build
 
 BATCH, SOURCES, SYMBOLS, TOKENS, CLASSES, DIM = 4, 2, 6, 3, 3, 5
@@ -32,7 +34,7 @@ class Field:
 
     make: Callable[[torch.Generator, int], Tensor]
     perfect: Callable[[Leaves], Tensor] | None = None
-    activate: Callable[[Tensor], object] = lambda leaf: leaf
+    activate: Callable[[Tensor], Any] = lambda leaf: leaf
     length: tuple[str, int] | None = None
 
 
@@ -74,7 +76,7 @@ def make(info: LossInfo, seed: int = 0, samples: int | None = None, optional: bo
     """Leaves for all fields of a loss; without the optional ones on request."""
     names = info.fields + (info.optional_fields if optional else ())
     if missing := [name for name in names if name not in FIELDS]:
-        raise AssertionError(f"loss {info.name}: say in {__file__} how to make the field {', '.join(missing)}")
+        raise UserError(f"loss {info.name}: say in {__file__} how to make the field {', '.join(missing)}")
     generator = torch.Generator().manual_seed(seed)
     samples = samples or NEEDED.get(info.name, SAMPLES)
     return {
@@ -89,10 +91,11 @@ def learned(leaves: Leaves) -> list[str]:
 
 def perfect(leaves: Leaves) -> Leaves:
     """The same targets with the output that a loss should like best."""
-    return leaves | {name: FIELDS[name].perfect(leaves) for name in learned(leaves)}
+    best = {name: field.perfect(leaves) for name, field in FIELDS.items() if name in leaves and field.perfect}
+    return leaves | best
 
 
-def activate(leaves: Leaves) -> dict[str, object]:
+def activate(leaves: Leaves) -> dict[str, Any]:
     return {name: FIELDS[name].activate(leaf) for name, leaf in leaves.items()}
 
 
@@ -106,8 +109,8 @@ def alone(leaves: Leaves, item: int) -> Leaves:
     single = {}
     for name, leaf in leaves.items():
         single[name] = leaf[item : item + 1]
-        if FIELDS[name].length and FIELDS[name].length[0] in leaves:
-            length_field, axis = FIELDS[name].length
+        if (length := FIELDS[name].length) and length[0] in leaves:
+            length_field, axis = length
             single[name] = single[name].narrow(axis, 0, int(leaves[length_field][item]))
     return single
 
@@ -116,8 +119,8 @@ def spoil_padding(leaves: Leaves) -> Leaves:
     """The same items with nonsense behind their ends."""
     spoilt = dict(leaves)
     for name, leaf in leaves.items():
-        if FIELDS[name].length and FIELDS[name].length[0] in leaves:
-            length_field, axis = FIELDS[name].length
+        if (length := FIELDS[name].length) and length[0] in leaves:
+            length_field, axis = length
             position = torch.arange(leaf.shape[axis]).view(-1, *[1] * (leaf.dim() - 1 - axis))
             end = leaves[length_field].view(-1, *[1] * (leaf.dim() - 1))
             spoilt[name] = torch.where(position < end, leaf, torch.full_like(leaf, 3))
@@ -152,8 +155,8 @@ def stress(info: LossInfo) -> dict[str, Leaves]:
 
 def _cut(leaves: Leaves, samples: int) -> Leaves:
     """All waveforms as short as the one that a case is about."""
-    length = {name: FIELDS[name].length for name in leaves}
-    return {n: leaf[..., :samples] if length[n] and length[n][0] == "lengths" else leaf for n, leaf in leaves.items()}
+    waves = {name for name in leaves if (length := FIELDS[name].length) and length[0] == "lengths"}
+    return {name: leaf[..., :samples] if name in waves else leaf for name, leaf in leaves.items()}
 
 
 def _waveforms(leaves: Leaves, output: str, target: str) -> dict[str, Leaves]:

@@ -1,0 +1,274 @@
+"""What every model must do: a finite waveform as long as its input, for any input, length and batch; all of it trainable."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from harness import models, tasks
+from harness.conformance.check import Suite, unlike
+from harness.models import ModelInfo
+
+CHECKS = Suite()
+SAMPLES = (1, 2, 100, 255, 256, 257, 511, 512, 513, 5000, 16_000)
+ITEMS = 3  # of the mixtures that a check is given, one second each
+
+
+@lru_cache(maxsize=1)
+def made_up() -> Tensor:
+    """Mixtures for where no recordings are, (ITEMS, 16000): voiced syllables with pauses, of three pitches and levels, in noise."""
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(16_000) / 16_000
+    items = []
+    for pitch, level in ((110, 0.2), (160, 0.05), (220, 0.1)):
+        harmonics = torch.arange(1, 3500 // pitch)[:, None]
+        voice = (torch.sin(2 * torch.pi * harmonics * pitch * (time + 0.002 * torch.sin(30 * time))) / harmonics).sum(0)
+        syllables = torch.sin(2 * torch.pi * 3 * time).clamp(min=0) * (time > 0.1)
+        speech = level * voice * syllables
+        items.append(speech + 0.3 * speech.square().mean().sqrt() * torch.randn(16_000, generator=generator))
+    return torch.stack(items)
+
+
+def made(info: ModelInfo) -> nn.Module:
+    """A new instance, in evaluation mode; always of the same initial weights."""
+    torch.manual_seed(0)
+    return models.build(info.name).eval()
+
+
+def outputs(info: ModelInfo, model: nn.Module, noisy: Tensor) -> dict[str, Tensor]:
+    """Whatever else a model takes is as long as the mixture: it gets that."""
+    return model(*(noisy for _ in info.fields))
+
+
+def breaking(noisy: Tensor) -> dict[str, Tensor]:
+    """Waveforms that break models, by name."""
+    click = torch.zeros(ITEMS, 8000)
+    click[:, 4000] = 1.0
+    return {
+        "mixtures": noisy,
+        "silence": torch.zeros(2, 8000),
+        "clipped": (1000 * noisy).clamp(-1, 1),
+        "far over full scale": 1e4 * noisy,
+        "faint": 1e-6 * noisy,
+        "fainter than float32 squares": 1e-25 * noisy,
+        "an offset": torch.full((2, 8000), 0.5),
+        "a click": click,
+        "one item": noisy[:1],
+        **{f"{n} samples": noisy[:, 5000 : 5000 + n] for n in SAMPLES},
+    }
+
+
+@CHECKS.add(
+    mend="name the fields after @model(gives=...) and forward's parameters after the task's; give it a docstring"
+)
+def it_gives_what_it_says_and_takes_what_a_task_gives(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    given = tasks.get("denoise").given
+    if strange := [name for name in info.fields if name not in given]:
+        yield f"takes {', '.join(strange)}, which no task gives; there are: {', '.join(given)}"
+    if not info.summary:
+        yield "no docstring"
+    returned = outputs(info, made(info), noisy)
+    if not isinstance(returned, dict):
+        yield f"returns a {type(returned).__name__}, not a dict of fields"
+    elif set(returned) != set(info.gives):
+        yield f"returns {', '.join(returned)}; says {', '.join(info.gives)}"
+
+
+@CHECKS.add(
+    mend="pad what is too short, crop to the input's length, add eps to what is divided by or logged; return its dtype"
+)
+def the_output_is_finite_and_as_long_as_the_input(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    for case, wave in breaking(noisy).items():
+        with torch.no_grad():
+            fields = outputs(info, model, wave)
+        if fields["estimate"].shape != wave.shape:
+            yield f"{case}: estimate of shape {tuple(fields['estimate'].shape)} for {tuple(wave.shape)}"
+        for name, output in fields.items():
+            if output.shape[-1] != wave.shape[-1]:
+                yield f"{case}: {name} of {output.shape[-1]} samples for {wave.shape[-1]}"
+            if output.dtype != wave.dtype:
+                yield f"{case}: {name} in {output.dtype}"
+            if not output.isfinite().all():
+                yield f"{case}: {name} is not finite"
+
+
+@CHECKS.add(
+    mend="leave no layer unused (or freeze and do not register it), and keep what is rooted, logged or divided by above 0: the "
+    "slope of sqrt and log at 0 is infinite"
+)
+def gradients_are_finite_for_every_input_and_reach_every_parameter(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    for case, wave in breaking(noisy).items():
+        model, wave = made(info).train(), wave.clone().requires_grad_()
+        total = torch.stack([(output - 0.01).square().sum() for output in outputs(info, model, wave).values()]).sum()
+        total.backward()
+        if wave.grad is None or not wave.grad.isfinite().all():
+            yield f"{case}: gradient by the input {'missing' if wave.grad is None else 'not finite'}"
+        for name, parameter in model.named_parameters():
+            if parameter.grad is None:
+                yield f"{case}: {name} gets no gradient"
+            elif not parameter.grad.isfinite().all():
+                yield f"{case}: gradient by {name} not finite"
+            elif case == "mixtures" and not parameter.grad.any():
+                yield f"{case}: gradient by {name} is zero"
+
+
+@CHECKS.add(mend="normalise within an item, never over the batch: what is judged comes one item at a time")
+def items_of_a_batch_do_not_know_each_other(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    for samples in (100, 5001, 16_000):
+        batch = torch.cat([noisy[:, :samples], torch.zeros(1, samples)])
+        with torch.no_grad():
+            together = outputs(info, model, batch)["estimate"]
+            alone = torch.cat([outputs(info, model, item[None])["estimate"] for item in batch])
+        if fault := unlike(together, alone, rtol=1e-4, atol=1e-6):
+            yield f"{samples} samples: {fault}"
+
+
+@CHECKS.add(
+    mend="pad before the transform (harness.signal.pad_to_hop): behind the last frame's centre the window is almost zero"
+)
+def the_end_of_a_clip_is_no_louder_than_the_rest_whatever_the_weights(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    for samples in [5120 + extra for extra in (0, 1, 60, 128, 200, 255)]:
+        model = made(info)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+            estimate = outputs(info, model, noisy[:, :samples])["estimate"]
+        # Beside its own middle, and not its input: a model may amplify.
+        end, middle = estimate[:, -256:].abs().max(), estimate[:, 256:-256].abs().max()
+        if not end < 3 * middle:
+            yield f"{samples} samples: {float(end / middle):.3g} times the middle"
+
+
+@CHECKS.add(mend="no bias behind the last product with the input")
+def silence_in_is_silence_out(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    with torch.no_grad():
+        loudest = float(outputs(info, made(info), torch.zeros(1, 4000))["estimate"].abs().max())
+    if not loudest < 1e-6:
+        yield f"{loudest:.3g} from silence"
+
+
+@CHECKS.add(mend="let shared_parameters() return the last parameters that every output depends on, a list")
+def shared_parameters_are_those_that_every_output_depends_on(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    own = {id(parameter) for parameter in model.parameters()}
+    shared = list(model.shared_parameters())  # type: ignore[operator]
+    if not shared:
+        yield "there are none"
+    if not {id(parameter) for parameter in shared} <= own:
+        yield "some are not the model's"
+    for name, output in outputs(info, model, noisy[:1]).items():
+        gradients = torch.autograd.grad(output.square().sum(), shared, retain_graph=True, allow_unused=True)
+        if not all(gradient is not None and gradient.any() for gradient in gradients):
+            yield f"{name} does not depend on all of them"
+
+
+@CHECKS.add(mend="keep all that is learned in parameters or buffers, with tensors alone in the state")
+def a_checkpoint_is_read_without_pickle_and_gives_the_same_output(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    torch.manual_seed(99)
+    other = models.build(info.name).eval()
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        file = Path(folder) / "model.pt"
+        torch.save(model.state_dict(), file)
+        expected = outputs(info, model, noisy)["estimate"]
+        if any(parameter.dim() > 1 for parameter in model.parameters()) and torch.equal(
+            outputs(info, other, noisy)["estimate"], expected
+        ):
+            yield "another seed's model gives the same output before it is loaded"
+        other.load_state_dict(torch.load(file, weights_only=True))
+        if not torch.equal(outputs(info, other, noisy)["estimate"], expected):
+            yield "the output is another one"
+
+
+@CHECKS.add(mend="draw initial weights from torch's generator alone, all of them when the model is made")
+def equal_seeds_build_equal_weights_and_other_seeds_others(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    built = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        built.append(nn.utils.parameters_to_vector(models.build(info.name).parameters()))
+    if not torch.equal(built[0], built[1]):
+        yield "equal seeds build different weights"
+    drawn = any(parameter.dim() > 1 for parameter in made(info).parameters())
+    if drawn and torch.equal(built[0], built[2]):
+        yield "different seeds build equal weights"
+
+
+@CHECKS.add(mend="change the input nowhere in place, and leave chance (dropout, noise) to training mode")
+def it_does_not_change_its_input_and_is_deterministic(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model, wave = made(info), noisy.clone()
+    with torch.no_grad():
+        if not torch.equal(outputs(info, model, wave)["estimate"], outputs(info, model, wave)["estimate"]):
+            yield "two calls give two outputs"
+    if not torch.equal(wave, noisy):
+        yield "the input is another one afterwards"
+
+
+@CHECKS.add(mend="keep no tensor between calls that was made in inference mode: make windows and masks in __init__")
+def it_trains_after_judging_in_inference_mode(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    with torch.inference_mode():
+        outputs(info, model, noisy[:1, :3333])
+    outputs(info, model.train(), noisy[:1, :3333])["estimate"].sum().backward()
+    yield from ()
+
+
+@CHECKS.add(mend="make constants in the dtype of the input, and cast nothing to float32")
+def double_precision_agrees_with_single(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    with torch.no_grad():
+        single = outputs(info, model, noisy)["estimate"]
+        double = outputs(info, model.double(), noisy.double())["estimate"]
+    if double.dtype != torch.float64:
+        yield f"an output in {double.dtype} from torch.float64"
+    elif fault := unlike(single.double(), double, rtol=1e-3, atol=1e-5):
+        yield fault
+
+
+@CHECKS.add(
+    mend="keep transforms and what is squared or logged in float32 (torch.autocast(..., enabled=False) around them)"
+)
+def bfloat16_autocast_stays_close(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    with torch.no_grad():
+        exact = outputs(info, model, noisy)["estimate"]
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = outputs(info, model, noisy)["estimate"]
+    if not rough.isfinite().all():
+        yield "not finite"
+    elif not (error := (rough.float() - exact).norm() / exact.norm()) < 0.05:
+        yield f"off by {100 * float(error):.2g} %"
+
+
+@CHECKS.add(mend="register_buffer every tensor that is no parameter: a plain attribute stays where it was made")
+def all_that_it_holds_moves_with_it(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    with torch.no_grad():
+        outputs(info, model, noisy[:1])  # what is kept between calls is made in the first
+    for name, module in model.to("meta").named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and value.device.type != "meta":
+                yield f"{name + '.' if name else ''}{attribute} stays on {value.device}"
+
+
+@CHECKS.add(mend="make tensors on the device of the input (device=noisy.device), or register_buffer", cuda=True)
+def a_gpu_gives_the_same_output_and_reaches_every_parameter(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
+    model = made(info)
+    with torch.no_grad():
+        expected = outputs(info, model, noisy)["estimate"]
+    fields = outputs(info, model.cuda().train(), noisy.cuda())
+    torch.stack([output.square().sum() for output in fields.values()]).sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None or not parameter.grad.isfinite().all():
+            yield f"gradient by {name}"
+    with torch.no_grad():
+        estimate = outputs(info, model.eval(), noisy.cuda())["estimate"]
+    if fault := unlike(estimate.cpu(), expected, rtol=1e-2, atol=1e-4):
+        yield fault

@@ -1,0 +1,108 @@
+"""`harness check`: what it says of losses and models of a user's own, good and bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import paths
+from tests.conftest import harness
+
+HEAD = """import torch
+from torch import nn
+from harness.losses import loss
+from harness.models import model
+
+"""
+# Each fails the check of its name in words, for the reason that is behind it.
+BAD_LOSSES = {
+    "it takes fields that there are": ("estimate, phoneme", "return estimate.mean(-1)", "phoneme"),
+    "there is one value a row": ("estimate, clean", "return (estimate - clean).abs().mean()", "shape ()"),
+    "value and gradient are finite": ("estimate, clean", "return (estimate - clean).norm(dim=-1).sqrt()", "perfect"),
+    "an item alone has its value in a padded batch": (
+        "estimate, clean, lengths=None",
+        "return (estimate - clean).abs().mean(-1)",
+        "item 2 alone",
+    ),
+    "a broken item leaves the others alone": ("estimate, clean", "return (estimate - clean).abs().mean() + estimate[:, 0]", "nan"),
+    "no value is below the minimum": ("estimate, clean", "return (estimate - clean).abs().mean(-1) - 1", "below 0"),
+    "nothing is better than the perfect output": ("estimate, clean", "return -(estimate - clean).abs().mean(-1)", "has"),
+    "the inputs are left as they were": ("estimate, clean", "return clean.mul_(0.9).sub(estimate).abs().mean(-1)", "clean"),
+    "no value is looked at on the way": (
+        "estimate, clean",
+        "return (estimate - clean).abs().mean(-1) * (1 if clean.sum() > 0 else 2)",
+        "meta tensors",
+    ),
+    "items are not taken one by one": (
+        "estimate, clean",
+        "return torch.stack([(e - c).abs().mean() for e, c in zip(estimate, clean)])",
+        "calls of torch",
+    ),
+}  # fmt: skip
+BAD_MODEL = """
+@model(gives=("estimate",))
+class Short(nn.Module):
+    "Loses samples, has a layer that nothing uses, and a window that stays where it was made."
+
+    def __init__(self):
+        super().__init__()
+        self.window = torch.hann_window(16)
+        self.unused = nn.Linear(3, 3)
+        self.conv = nn.Conv1d(1, 1, 16)
+
+    def forward(self, noisy):
+        return {"estimate": self.conv(noisy[:, None])[:, 0]}
+
+    def shared_parameters(self):
+        return list(self.conv.parameters())
+"""
+
+
+def readme_example() -> str:
+    """The loss that the README shows."""
+    section = (paths.ROOT / "README.md").read_text().split("## A loss of your own")[1]
+    return section.split("```python\n")[1].split("```")[0]
+
+
+def test_what_the_readme_shows_holds(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(readme_example())
+    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("cauchy: ")
+    assert "checks hold" in done.stdout
+    assert "fails" not in done.stdout
+
+
+def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
+    text = HEAD
+    for number, (fields, body, _) in enumerate(BAD_LOSSES.values()):
+        text += f'@loss(minimum=0.0, unit="x")\ndef bad_{number}({fields}):\n    "Bad."\n    {body}\n\n'
+    (tmp_path / "mine.py").write_text(text + BAD_MODEL)
+    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for number, (sentence, (_, _, reason)) in enumerate(BAD_LOSSES.items()):
+        said = [line for line in lines if line.startswith(f"bad_{number}: fails: {sentence}: ")]
+        assert len(said) == 1, sentence
+        assert reason in said[0]
+        assert ". Mend: " in said[0]
+    for sentence in (
+        "the output is finite and as long as the input: mixtures: estimate of shape (3, 15985)",
+        "gradients are finite for every input and reach every parameter: mixtures: unused.weight gets no gradient",
+        "all that it holds moves with it: window stays on cpu",
+    ):
+        assert any(line.startswith(f"short: fails: {sentence}") for line in lines), sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("x = 1\n", "registers no loss and no model"), ("def (:\n", "line 1: SyntaxError"), (None, "no such Python file")],
+)
+def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "mine.py").write_text(text)
+    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
