@@ -71,6 +71,7 @@ class Analysis:
     gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
+    blocks: the scores that all of it rests on.
     """
 
     ranking: pd.DataFrame
@@ -79,6 +80,7 @@ class Analysis:
     reliability: pd.DataFrame
     goodhart: pd.DataFrame
     referees: dict[tuple[str, str], list[str]]
+    blocks: list[Block]
 
 
 def analyse(results: Results) -> Analysis:
@@ -88,7 +90,8 @@ def analyse(results: Results) -> Analysis:
     pairs: list[dict] = []
     gains: list[dict] = []
     reliability: list[dict] = []
-    for block in blocks(results):
+    made = list(blocks(results))
+    for block in made:
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
         own_pairs, beats, order = _compare(block)
         ranking += [facts[block.protocol, row["loss"]] | row | key for row in _rows(block, beats, order)]
@@ -111,6 +114,7 @@ def analyse(results: Results) -> Analysis:
         pd.DataFrame(reliability, columns=RELIABILITY),
         pd.DataFrame(goodhart(pairs, facts, referees), columns=GOODHART),
         referees,
+        made,
     )
 
 
