@@ -50,8 +50,8 @@ data: setup ## fetch and decode the recordings, check them
 report: setup ## write reports/ from the MLflow store alone
 	@$(BIN)/harness report $(call option,TRACKING_URI,tracking-uri)
 
-bench: setup ## what each loss, and the harness's own loop, costs on DEVICE
-	@$(BIN)/harness bench $(BENCH_OPTIONS)
+bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
+	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)
 
 ui: setup ## browse the runs in MLflow
 	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)

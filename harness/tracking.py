@@ -20,6 +20,8 @@ from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from harness import paths
 from harness.errors import UserError
@@ -47,6 +49,7 @@ class Tracker:
         self._client = _connect(self.uri)
         self._experiments: dict[str, str] = {}
         self._parents: dict[str, str] = {}
+        self._folders: dict[str, Path] = {}  # of the runs found whose artifacts are files of this machine
         self.away, self.away_until = "", 0.0  # why, and until what `time.monotonic()`, it is not worth asking
 
     def experiment(self, name: str) -> str:
@@ -94,6 +97,9 @@ class Tracker:
                 experiments, where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token or None
             )
             runs += page
+            for run in page:
+                if run.info.artifact_uri.startswith("file:///"):
+                    self._folders[run.info.run_id] = Path(url2pathname(urlsplit(run.info.artifact_uri).path))
             token = page.token or None
         return runs
 
@@ -177,6 +183,9 @@ class Tracker:
         """A local copy (or the original) of an artifact; None where the run has none."""
         from mlflow.exceptions import MlflowException
 
+        if run in self._folders:  # what a search has told is not asked again for each file of each run
+            path = self._folders[run] / name
+            return path if path.exists() else None
         try:
             return Path(self._client.download_artifacts(run, name))
         except (MlflowException, OSError):

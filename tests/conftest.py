@@ -46,7 +46,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study file of seconds: the smoke study with fewer updates, items and seeds."""
     raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text())
     raw |= {"updates": {"tune": 4, "confirm": 6}, "seeds": 1, "losses": ["snr"], "objective": "si_sdr"}
-    raw["scenes"]["items"] = {"validation": 2, "matched": 2, "mismatched": 2}
+    raw["scenes"]["items"] = {"validation": 2, "matched": 2, "mismatched": 2, "dnsmos_every": 2}
     path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path

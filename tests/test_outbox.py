@@ -238,6 +238,7 @@ def test_each_store_has_an_outbox_of_its_own(store: Tracker, home: Path) -> None
     assert outbox.waiting(store) == 1
 
 
+@pytest.mark.slow
 def test_a_study_whose_server_dies_midway_ends_with_one_line_and_is_completed_by_the_same_command(
     server: Server, tiny: Path, home: Path
 ) -> None:

@@ -47,6 +47,8 @@ class Block:
         if b in self.controls:
             return one.to_numpy() - self.controls[b].iloc[0].to_numpy()
         other = self._scores(b)
+        if one.index.equals(other.index) and one.index.is_monotonic_increasing:
+            return one.to_numpy() - other.to_numpy()  # of 100 losses there are 5,000 pairs for each metric
         common = one.index.intersection(other.index).sort_values()
         return one.loc[common].to_numpy() - other.loc[common].to_numpy()
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from harness.metrics import METRICS
 from harness.report import plots, tables, words
-from harness.report.blocks import blocks, each, named
+from harness.report.blocks import each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis, analyse
@@ -106,7 +106,7 @@ def _test_set(
     results: Results, analysis: Analysis, protocol: str, name: str, headline: tuple[str, ...], others: tuple[str, ...]
 ) -> dict:
     order = tables.ordered(analysis, protocol, name)
-    mine = [b for b in blocks(results) if (b.protocol, b.test_set) == (protocol, name) and b.metric in headline]
+    mine = [b for b in analysis.blocks if (b.protocol, b.test_set) == (protocol, name) and b.metric in headline]
     return {
         "name": name,
         "order": order,

@@ -72,7 +72,11 @@ class Analysis:
     gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
+<<<<<<< HEAD
     identities: for each group of losses that must tie their largest difference, and whether they do.
+=======
+    blocks: the scores that all of it rests on.
+>>>>>>> scale
     """
 
     ranking: pd.DataFrame
@@ -82,6 +86,7 @@ class Analysis:
     goodhart: pd.DataFrame
     identities: pd.DataFrame
     referees: dict[tuple[str, str], list[str]]
+    blocks: list[Block]
 
 
 def analyse(results: Results) -> Analysis:
@@ -91,7 +96,8 @@ def analyse(results: Results) -> Analysis:
     pairs: list[dict] = []
     gains: list[dict] = []
     reliability: list[dict] = []
-    for block in blocks(results):
+    made = list(blocks(results))
+    for block in made:
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
         own_pairs, beats, order = _compare(block)
         twins = results.identities.get(block.protocol, [])
@@ -116,6 +122,7 @@ def analyse(results: Results) -> Analysis:
         pd.DataFrame(goodhart(pairs, facts, referees), columns=GOODHART),
         pd.DataFrame(identities.rows(pairs, results.identities), columns=identities.IDENTITIES),
         referees,
+        made,
     )
 
 
