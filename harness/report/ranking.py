@@ -72,11 +72,8 @@ class Analysis:
     gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
-<<<<<<< HEAD
     identities: for each group of losses that must tie their largest difference, and whether they do.
-=======
     blocks: the scores that all of it rests on.
->>>>>>> scale
     """
 
     ranking: pd.DataFrame
