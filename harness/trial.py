@@ -300,11 +300,13 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     looks = {min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in looks}
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
+    penalties: list[tuple[str, float, int]] = []
     sent = 0
 
     def watch(done: int, curves: train.Curves) -> None:
         nonlocal sent
         report(planned.title, done, updates, validation[-1]["score"] if validation else None)
+        penalties.extend((f"penalty/{name}", value, done) for name, value in _penalties(model).items())
         if done not in looks:
             return
         start = time.perf_counter()
@@ -318,8 +320,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
             points += [
                 (f"train/{name}", value, int(row[0])) for name, value in zip(_columns(curves), row[2:], strict=True)
             ]
-        record.log(points)
+        record.log(points + penalties)
         sent = len(curves.rows)
+        penalties.clear()
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
 
@@ -353,6 +356,15 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
     record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
     return Outcome("finished", validation[-1]["score"])
+
+
+def _penalties(model: torch.nn.Module) -> dict[str, float]:
+    """How large the weights have become, whatever holds them down: a penalty in the loss, or decay in the optimiser, which no
+    printed loss contains."""
+    weights = [weight.detach() for weight in train.weights(model)]
+    if not weights:
+        return {}
+    return {"l1": float(losses.l1_penalty(weights)), "l2": float(losses.l2_penalty(weights))}
 
 
 def _columns(curves: train.Curves) -> list[str]:
