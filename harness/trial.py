@@ -308,11 +308,13 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     looks = looks_at(planned.phase, updates)
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
+    penalties: list[tuple[str, float, int]] = []
     sent = 0
 
     def watch(done: int, curves: train.Curves) -> None:
         nonlocal sent
         report(planned.title, done, updates, validation[-1]["score"] if validation else None)
+        penalties.extend((f"penalty/{name}", value, done) for name, value in _penalties(model).items())
         if done not in looks:
             return
         start = time.perf_counter()
@@ -322,8 +324,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         validation.append(now | {"step": done, "seconds": curves.train_seconds})
         judged = time.perf_counter()
         points = [(f"validation/{name}", value, done) for name, value in now.items()]
-        record.log([*points, *curve_points(curves, sent, updates)])
+        record.log([*points, *curve_points(curves, sent, updates), *penalties])
         sent = len(curves.rows)
+        penalties.clear()
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
 
@@ -380,6 +383,15 @@ def curve_points(curves: train.Curves, since: int, updates: int) -> list[outbox.
             (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(_columns(curves), means, strict=True)
         ]
     return points
+
+
+def _penalties(model: torch.nn.Module) -> dict[str, float]:
+    """How large the weights have become, whatever holds them down: a penalty in the loss, or decay in the optimiser, which no
+    printed loss contains."""
+    weights = [weight.detach() for weight in train.weights(model)]
+    if not weights:
+        return {}
+    return {"l1": float(losses.l1_penalty(weights)), "l2": float(losses.l2_penalty(weights))}
 
 
 def _columns(curves: train.Curves) -> list[str]:

@@ -108,6 +108,9 @@ def test_every_run_is_a_child_of_its_loss_and_carries_its_spec_and_scores(tracke
             curve = [m.step for m in tracker._client.get_metric_history(run.info.run_id, "validation/pesq_wb")]
             assert curve[-1] == 24
             assert {"seconds/train", "seconds/evaluation", "seconds/logging"} <= set(run.data.metrics)
+            penalty = [m.step for m in tracker._client.get_metric_history(run.info.run_id, "penalty/l2")]
+            assert penalty == [20, 24]  # at every reading, though no penalty was in the loss
+            assert run.data.metrics["penalty/l1"] > 0
 
 
 def test_test_sets_are_read_by_confirming_runs_and_controls_only(tracker: Tracker) -> None:
