@@ -228,6 +228,7 @@ class _Quiet:
     first: float = math.inf
     last: float = 0.0
     ended: int = 0
+    busy: float = 0.0
     console: Console = field(default_factory=lambda: Console(quiet=True))
     failures: list[str] = field(default_factory=list)
 
@@ -236,12 +237,16 @@ class _Quiet:
         self.first = min(self.first, now)
         if event.outcome is not None:
             self.first = min(self.first, now - event.seconds)
-            self.last, self.ended = now, self.ended + 1
+            self.last, self.ended, self.busy = now, self.ended + 1, self.busy + event.seconds
 
 
 def efficiency(loaded: spec.Study, options: workers.Options, updates: int = 50, points: int = 4) -> dict[str, float]:
     """Seconds for the same short trainings by one worker of one thread and by two, from the first claim to the last end, and
-    the efficiency: one's time over two's, halved. The start of the processes, the same for both, is not in it."""
+    the efficiency: one's time over two's, halved. The start of the processes, the same for both, is not in it.
+
+    busy: the share of two's time in which they had a trial in hand. Where it is near 1 and the efficiency is not, the
+    trials themselves took longer: the two had less than a core each.
+    """
     few = loaded.scenes.items.model_copy(update={"validation": 2, "matched": 2, "mismatched": 2})
     short = loaded.model_copy(
         update={
@@ -261,8 +266,9 @@ def efficiency(loaded: spec.Study, options: workers.Options, updates: int = 50, 
             if seen.failures:
                 raise RuntimeError(seen.failures[0])
             seconds[count] = seen.last - seen.first
-            trials = seen.ended
-    return {"trials": trials, "one": seconds[1], "two": seconds[2], "efficiency": seconds[1] / seconds[2] / 2}
+            trials, busy = seen.ended, seen.busy / count / seconds[count]
+    gain = seconds[1] / seconds[2]
+    return {"trials": trials, "one": seconds[1], "two": seconds[2], "efficiency": gain / 2, "busy": busy}
 
 
 def measure(
@@ -321,7 +327,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     shared = found["workers"]
     return [
         f"{shared['trials']} short trainings: {shared['one']:.1f} s by one worker of one thread, {shared['two']:.1f} s by two: "
-        f"{shared['one'] / shared['two']:.2f} times as fast, an efficiency of {shared['efficiency']:.2f}",
+        f"{shared['one'] / shared['two']:.2f} times as fast, an efficiency of {shared['efficiency']:.2f} "
+        f"(they had a trial in hand {100 * shared['busy']:.0f} % of the time)",
         f"bookkeeping of {found['sizes'][-1]:,} trials: {100 * found['share']:.2f} % of their training time "
         f"({found['training_s_per_trial']:.1f} s a trial, at {found['step_ms']:.1f} ms an update)",
     ]

@@ -248,4 +248,7 @@ def test_a_scoring_process_that_dies_ends_one_call_and_not_the_next(pair):
             os.kill(number, signal.SIGKILL)
         with pytest.raises(ScoringError, match="a scoring process died"):
             pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
-        assert pool([estimate] * 3, [clean] * 3, [CHEAP] * 3) == first
+        again = pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
+    for (values, floored), (before, floored_before) in zip(again, first, strict=True):
+        assert values == pytest.approx(before, rel=1e-9)  # sums of another process may differ in their last digit
+        assert floored == floored_before
