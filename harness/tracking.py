@@ -239,6 +239,8 @@ def make_once(path: Path, make: Any) -> None:
         return
     if path.parent == paths.runs():
         path.parent.mkdir(parents=True, exist_ok=True)
+    for log in ("-wal", "-shm"):  # of a database that was deleted: SQLite would replay them into the new one
+        path.with_name(path.name + log).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
         draft = Path(scratch) / path.name
         make(draft)

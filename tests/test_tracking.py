@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,29 @@ def test_a_store_that_cannot_be_opened_is_one_line_with_its_address(
         Tracker(address)
     assert address in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_log_of_a_deleted_database_is_not_replayed_into_the_new_one(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "mlflow.db"
+
+    def make(value: int) -> Callable[[Path], None]:
+        def write(draft: Path) -> None:
+            with closing(sqlite3.connect(draft)) as database, database:
+                database.execute("create table t (n int)")
+                database.execute("insert into t values (?)", (value,))
+
+        return write
+
+    make_once(path, make(1))
+    killed = sqlite3.connect(path)  # never closed, as by kill -9: its log stays
+    killed.execute("pragma journal_mode = wal")
+    with killed:
+        killed.executemany("insert into t values (?)", [(n,) for n in range(100)])
+    path.unlink()
+    assert path.with_name("mlflow.db-wal").stat().st_size > 0
+    make_once(path, make(2))
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("select n from t").fetchall() == [(2,)]
+    killed.close()
