@@ -130,10 +130,10 @@ def test_a_lost_optuna_file_is_replayed_from_mlflow(tiny: Path, undisturbed: Pat
 
 def test_max_hours_stops_in_the_middle_of_a_trial_and_says_what_remains(tiny: Path, tmp_path: Path) -> None:
     start = time.monotonic()
-    done = harness("study", str(tiny), "--updates", "1000000", "--max-hours", "0.006", "--workers", "2", home=tmp_path)
+    done = harness("worker", str(tiny), "--updates", "1000000", "--max-hours", "0.004", "--workers", "2", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert time.monotonic() - start < 150
-    assert "stopped after 0.006 hours" in done.stdout
+    assert "stopped after 0.004 hours" in done.stdout
     assert "runs to make, about" in done.stdout
     assert not of_study(tmp_path)
     states = {
