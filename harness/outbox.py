@@ -17,13 +17,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import paths
 from harness.tracking import SETTLED, Tracker, is_lost
 
 CONTENT = "content.json"
 PATIENCE = 30  # seconds for which a store that was away is not asked again
+T = TypeVar("T")
 Point = tuple[str, float, int]  # name, value, step
 
 
@@ -96,6 +97,13 @@ def attempt(tracker: Tracker, ask: Callable[[], object]) -> str:
     return ""
 
 
+def answer(tracker: Tracker, ask: Callable[[], T]) -> T | None:
+    """What the store answers; None where it is away, as where it knows nothing."""
+    answers: list[T] = []
+    attempt(tracker, lambda: answers.append(ask()))
+    return answers[0] if answers else None
+
+
 def mark(tracker: Tracker, experiment: str, parent: Parent, **tags: str) -> None:
     """Tag a parent run, now or when the store answers again."""
 
@@ -140,10 +148,9 @@ def _deliver(tracker: Tracker, entry: Path) -> None:
         parent = content["parent"]
         tracker.tag(tracker.parent(content["experiment"], **parent), **content["marks"])
         return
-    if tracker.find(content["tags"]["identity"]) is not None:
+    if tracker.find(content["tags"]["identity"], claimed=content["run"] is None) is not None:
         return  # its last words did arrive
     if content["run"] is None:
-        close_half_made(tracker, content["tags"]["identity"])
         _begin(tracker, content)
         _write(entry, content)  # sent again after a kill, it goes on in the same run
     tracker.log(content["run"], content["points"])  # points that did arrive are the same points, and stay single
@@ -151,11 +158,6 @@ def _deliver(tracker: Tracker, entry: Path) -> None:
     tracker.finish(
         content["run"], content["state"], artifacts if artifacts.is_dir() else None, reason=content["reason"]
     )
-
-
-def close_half_made(tracker: Tracker, identity: str) -> None:
-    """Close what a process that is gone left open under this identity. The caller holds the trial's claim."""
-    tracker.find(identity, claimed=True)
 
 
 def _begin(tracker: Tracker, content: dict[str, Any]) -> None:

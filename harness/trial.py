@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -167,15 +167,22 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def settled(context: Context, planned: Planned, *, claimed: bool = False) -> Outcome | None:
-    """The outcome of the settled run of the same identity, whatever study made it, sent or still waiting to be.
-    claimed: the trial is ours, so that what is half-made under its identity may be closed."""
-    identity = context.identity(planned)
-    kept = outbox.find(context.tracker, identity)
-    if kept is not None:
-        scores = [value for name, value, *_ in kept["points"] if name == "validation/score"]
-        return Outcome(kept["state"], scores[-1] if scores else None, kept["reason"], reused=True)
-    run = context.tracker.find(identity, claimed=claimed)
+def settled(context: Context, planned: Planned) -> Outcome | None:
+    """The outcome of the settled run of the same identity, whatever study made it, sent or still waiting to be."""
+    return _waiting(context, planned) or _stored(context, planned)
+
+
+def _waiting(context: Context, planned: Planned) -> Outcome | None:
+    kept = outbox.find(context.tracker, context.identity(planned))
+    if kept is None:
+        return None
+    scores = [value for name, value, *_ in kept["points"] if name == "validation/score"]
+    return Outcome(kept["state"], scores[-1] if scores else None, kept["reason"], reused=True)
+
+
+def _stored(context: Context, planned: Planned, *, claimed: bool = False) -> Outcome | None:
+    """claimed: the trial is ours, so that what is half-made under its identity may be closed."""
+    run = context.tracker.find(context.identity(planned), claimed=claimed)
     if run is None:
         return None
     value = run.data.metrics.get("validation/score")
@@ -185,13 +192,8 @@ def settled(context: Context, planned: Planned, *, claimed: bool = False) -> Out
 def _known(context: Context, planned: Planned) -> Outcome | None:
     """As `settled`, having closed what a dead process left half-made. A store that is away is taken to know nothing:
     should it know the run after all, ours is dropped when it is sent."""
-    known: list[Outcome | None] = [None]
-
-    def ask() -> None:
-        known[0] = settled(context, planned, claimed=True)
-
-    outbox.attempt(context.tracker, ask)
-    return known[0]
+    # What waits on this disk is known even then.
+    return _waiting(context, planned) or outbox.answer(context.tracker, lambda: _stored(context, planned, claimed=True))
 
 
 def run(context: Context, planned: Planned, report: Report) -> Outcome:
@@ -269,24 +271,14 @@ def control_means(context: Context) -> dict[str, dict[str, float]]:
     for name in context.task.controls:
         if name in context.controls:
             continue
-        run = _control_run(context, name)
+        identity = context.identity(Planned(name, "control"))
+        run = outbox.answer(context.tracker, partial(context.tracker.find, identity))
         if run is not None:
-            context.controls[name] = {metric: run[f"validation/{metric}"] for metric in watched}
+            context.controls[name] = {metric: run.data.metrics[f"validation/{metric}"] for metric in watched}
         else:
             clips = _control_clips(context, name, "validation")
             context.controls[name] = means(judge(context, "validation", clips, watched), watched)
     return context.controls
-
-
-def _control_run(context: Context, name: str) -> Mapping[str, float] | None:
-    found: list[Mapping[str, float]] = []
-
-    def ask() -> None:
-        run = context.tracker.find(context.identity(Planned(name, "control")))
-        found.extend([run.data.metrics] if run is not None else [])
-
-    outbox.attempt(context.tracker, ask)
-    return found[0] if found else None
 
 
 def _training(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import outbox, paths
+from harness import outbox, paths, spec, trial, workers
 from harness.outbox import Parent, Record
 from harness.tracking import Tracker
 from tests.conftest import harness
@@ -228,6 +228,18 @@ def test_a_result_that_the_store_already_has_is_not_sent_again(store: Tracker, h
     assert outbox.send(store) == 0
     check_arrived(store, "twice")
     assert len(store.search("tags.identity = 'twice'")) == 1
+
+
+def test_what_waits_is_known_while_the_store_is_not_asked(tiny: Path, home: Path) -> None:
+    context = workers.open_study(spec.load(str(tiny)), workers.Options(), 1, print)
+    planned = trial.Planned("snr", "tune", 0, 1e-3)
+    store = context.tracker
+    store.away, store.away_until = "away", time.monotonic() + 60
+    assert trial._known(context, planned) is None
+    finish(begin(store, context.identity(planned)), home)
+    known = trial._known(context, planned)
+    assert known is not None
+    assert (known.state, known.value, known.reused) == ("finished", 0.25, True)
 
 
 def test_each_store_has_an_outbox_of_its_own(store: Tracker, home: Path) -> None:
