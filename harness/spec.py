@@ -16,6 +16,7 @@ from harness import catalogue, losses, models, paths, tasks
 from harness.data import corpora
 from harness.data.scenes import Items, MixtureRule
 from harness.errors import UserError, unknown
+from harness.losses.combination import Combination
 from harness.tasks import fields
 
 RESULT_VERSION = (
@@ -51,8 +52,9 @@ class Optimiser(_Strict):
 
 
 class Study(_Strict):
-    """A study file. `losses` are expressions, or "all" that can train the task; `rates` the shared learning-rate grid;
-    `seeds` how many confirm a setting; `identities` groups of losses that must tie: the report tells whether they do.
+    """A study file. `losses` are expressions (`mse with dropout=0.3` trains under that condition), or "all" that can train
+    the task; `rates` the shared learning-rate grid; `seeds` how many confirm a setting; `identities` groups of losses that
+    must tie: the report tells whether they do.
     """
 
     name: str
@@ -103,7 +105,7 @@ class Study(_Strict):
             raise unknown("objective", self.objective, task.objectives, "harness study --help")
         losses.get_weighting(self.weighting)
         for expression in (*self.losses, self.reference.loss):
-            check_fit(expression, self.task)
+            self.conditions(check_fit(expression, self.task))
         run = {losses.parse(expression).expression for expression in (*self.losses, self.reference.loss)}
         for group in self.identity_groups:
             if missing := [name for name in group if name not in run]:
@@ -116,6 +118,24 @@ class Study(_Strict):
     def identity_groups(self) -> list[tuple[str, ...]]:
         """`identities` as expressions are shown."""
         return [tuple(losses.parse(expression).expression for expression in group) for group in self.identities]
+
+    def conditions(self, combination: Combination) -> tuple[Optimiser, dict[str, Any]]:
+        """The optimiser and the settings of the model under what a combination says behind `with`."""
+        optimiser, settings = self.optimiser.model_dump(), {}
+        known = models.get(self.model).settings
+        for name, value in combination.conditions.items():
+            if name in optimiser:
+                optimiser[name] = value
+            elif name in known:
+                settings[name] = known[name].check(value)
+            else:
+                raise unknown(
+                    f"condition of {combination.expression!r}", name, [*optimiser, *known], "harness study --help"
+                )
+        try:
+            return Optimiser.model_validate(optimiser), settings
+        except ValidationError as error:
+            raise UserError(f"loss {combination.expression!r}: {_first_fault(error)}") from error
 
     @property
     def preliminary(self) -> bool:
@@ -135,7 +155,7 @@ def default_rates(count: int) -> list[float]:
     return sorted(float(f"{10 ** (-2 - place / 2):.4g}") for place in range(count))
 
 
-def check_fit(expression: str, task_name: str) -> losses.Combination:
+def check_fit(expression: str, task_name: str) -> Combination:
     """The combination, if the task provides its fields; else UserError naming the field and the tasks that would do."""
     combination = losses.parse(expression)
     have = {name: fields.available({*task.given, *task.predicted, "parameters"}) for name, task in tasks.TASKS.items()}
@@ -201,7 +221,7 @@ def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[st
         "task": study.task,
         "corpus": study.corpus,
         "corpus_digest": corpus_digest,
-        "scenes": study.scenes.model_dump(mode="json"),
+        "scenes": study.scenes.model_dump(mode="json", exclude_none=True),
         "lists": lists,
         "model": study.model,
         "batch": study.batch,
@@ -218,7 +238,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12]
 
 
-def loss_key(combination: losses.Combination, weighting: str) -> dict[str, Any]:
+def loss_key(combination: Combination, weighting: str) -> dict[str, Any]:
     """What makes a loss the same loss: terms, all settings, versions, weighting."""
     return {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
 

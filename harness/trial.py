@@ -27,6 +27,7 @@ from harness.tracking import Tracker, commit
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
+SETS = ("validation", "matched", "mismatched", "training")
 LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
 Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
@@ -82,7 +83,9 @@ class Context:
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items
-        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in ("validation", "matched", "mismatched")}
+        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in SETS if name != "training"}
+        if wanted.training:
+            self.sets["training"] = self.scenes.items("training", wanted.training)
 
     @cached_property
     def task(self) -> tasks.Denoise:
@@ -287,26 +290,26 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     assert lr is not None
     updates = getattr(study.updates, planned.phase)
     torch.manual_seed(seed)  # equal seeds: equal initial weights, whatever the loss
-    model = models.build(study.model).to(context.device)
-    objective = losses.Objective(losses.parse(planned.loss), study.weighting).to(context.device)
+    combination = losses.parse(planned.loss)
+    optimiser, settings = study.conditions(combination)
+    model = models.build(study.model, settings).to(context.device)
+    objective = losses.Objective(combination, study.weighting).to(context.device)
     recipe = train.Recipe(
-        updates,
-        lr,
-        study.optimiser.weight_decay,
-        study.optimiser.warmup,
-        study.optimiser.clip_percentile,
-        study.precision == "bf16",
+        updates, lr, optimiser.weight_decay, optimiser.warmup, optimiser.clip_percentile, study.precision == "bf16"
     )
     looks = looks_at(planned.phase, updates)
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
     penalties: list[tuple[str, float, int]] = []
+    norms: list[dict[str, float]] = []
     sent = 0
 
     def watch(done: int, curves: train.Curves) -> None:
         nonlocal sent
         report(planned.title, done, updates, validation[-1]["score"] if validation else None)
-        penalties.extend((f"penalty/{name}", value, done) for name, value in _penalties(model).items())
+        now_penalised = {f"penalty/{name}": value for name, value in _penalties(model).items()}
+        penalties.extend((name, value, done) for name, value in now_penalised.items())
+        norms.append({"step": done} | now_penalised)
         if done not in looks:
             return
         start = time.perf_counter()
@@ -343,9 +346,8 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
     pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
-    pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)]).to_csv(
-        folder / "training.csv", index=False
-    )
+    updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)])
+    updates_table.merge(pd.DataFrame(norms), "left", on="step").to_csv(folder / "training.csv", index=False)
     _write_spec(context, planned, folder, {"controls": control_means(context)})
     clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
     clocks["logging"] += time.perf_counter() - start
@@ -397,7 +399,7 @@ def _test(context: Context, model: torch.nn.Module, folder: Path) -> list[outbox
     """Judge on the test sets; the only place that reads them for a trained model. Returns the means."""
     tables = []
     points: list[outbox.Point] = []
-    for name in ("matched", "mismatched"):
+    for name in (name for name in context.sets if name != "validation"):
         estimates = context.task.estimate(model, [noisy for noisy, _ in context.mixtures[name]], context.device)
         table = judge(context, name, estimates, context.task.judged)
         points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, context.task.judged).items()]

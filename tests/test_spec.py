@@ -177,7 +177,7 @@ def test_a_study_is_called_by_its_file_unless_it_says_otherwise(study):
 
 
 def test_a_model_that_does_not_give_what_the_task_predicts_is_refused(study, monkeypatch):
-    wrong = registry.ModelInfo("counter", ("noisy",), ("count",), models.get("gru_mask").build, "m", "")
+    wrong = registry.ModelInfo("counter", ("noisy",), ("count",), {}, models.get("gru_mask").build, "m", "")
     monkeypatch.setattr(registry, "_MODELS", registry._MODELS | {"counter": wrong})
     with pytest.raises(UserError, match="model 'counter' does not give estimate, which task 'denoise' predicts"):
         study(model="counter")
@@ -212,7 +212,7 @@ def test_the_protocol_ignores_which_losses_seeds_rates_and_name_a_study_has(stud
 
 
 def test_the_protocol_changes_with_all_that_makes_two_losses_comparable(study, monkeypatch):
-    other = registry.ModelInfo("other", ("noisy",), ("estimate",), models.get("gru_mask").build, "m", "")
+    other = registry.ModelInfo("other", ("noisy",), ("estimate",), {}, models.get("gru_mask").build, "m", "")
     monkeypatch.setattr(registry, "_MODELS", registry._MODELS | {"other": other})
     scenes = BASE["scenes"]
     changes = [
@@ -231,12 +231,49 @@ def test_the_protocol_changes_with_all_that_makes_two_losses_comparable(study, m
         {"scenes": scenes | {"test_snrs": [0, 5]}},
         {"scenes": scenes | {"noise": ["ssn", "babble"]}},
         {"scenes": scenes | {"unheard": ["music"]}},
+        {"scenes": scenes | {"train_seconds": 30}},
+        {"scenes": scenes | {"items": scenes["items"] | {"training": 7}}},
     ]
     digests = [hashed(study(**change)) for change in changes]
     digests += [hashed(study(), "another corpus"), *(hashed(study(), lists=LISTS | {name: "x"}) for name in LISTS)]
     monkeypatch.setattr(spec, "RESULT_VERSION", spec.RESULT_VERSION + 1)
     digests.append(hashed(study()))
     assert len(set(digests)) == len(digests)
+
+
+def test_what_a_study_leaves_out_is_not_in_its_protocol_so_that_older_runs_keep_theirs(study):
+    scenes = protocol(study(), "digest", LISTS)["scenes"]
+    assert "train_seconds" not in scenes
+    assert "training" not in scenes["items"]
+
+
+def test_conditions_reach_the_optimiser_and_the_model_and_leave_the_protocol_alone(study):
+    made = study(losses=["mse with weight_decay=0.5, dropout=0.25", "mse"])
+    optimiser, settings = made.conditions(losses.parse(made.losses[0]))
+    assert (optimiser.weight_decay, optimiser.warmup, settings) == (0.5, made.optimiser.warmup, {"dropout": 0.25})
+    assert made.conditions(losses.parse("mse")) == (made.optimiser, {})
+    assert hashed(made) == hashed(study())
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "message"),
+    [
+        ("mse with weight_decy=0", "gru_mask", "did you mean 'weight_decay'"),
+        ("mse with weight_decay=-1", "gru_mask", "expected names and numbers"),
+        ("mse with warmup=2", "gru_mask", "loss 'mse with warmup=2': warmup: Input should be less than 1, not 2.0"),
+        (
+            "mse with dropout=0.95",
+            "gru_mask",
+            "model gru_mask.dropout = 0.95 is not valid: it must be a number from 0 to 0.9",
+        ),
+        ("mse with dropout=0.3", "conv_tasnet", "unknown condition of 'mse with dropout=0.3' 'dropout'"),
+    ],
+)
+def test_a_condition_that_nothing_takes_is_one_line(study, loss, model, message):
+    with pytest.raises(UserError) as caught:
+        study(losses=[loss], model=model)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_defaults_written_out_are_the_same_protocol(study):
@@ -257,6 +294,8 @@ def named(expression="si_sdr", *, protocol="p", phase="confirm", seed=1, tuned=N
 def test_an_identity_changes_with_each_of_its_parts():
     everything = [
         named(),
+        named("si_sdr with dropout=0.3"),
+        named("si_sdr with dropout=0.2"),
         named("l1"),
         named("si_sdr(max_db=20)"),
         named("si_sdr(zero_mean=False)"),

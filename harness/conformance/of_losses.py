@@ -18,8 +18,8 @@ from harness.conformance.check import Suite, shown, unlike
 from harness.conformance.inputs import Leaves, activate, evaluate, learned, make, perfect, stress
 from harness.errors import UserError
 from harness.losses import LossInfo, build
-from harness.losses.settings import Setting
 from harness.metrics import METRICS
+from harness.settings import Setting
 
 CHECKS = Suite()
 DRAWS = 40  # of settings and inputs in the search for a value below the minimum
@@ -313,9 +313,9 @@ def a_setting_out_of_range_is_an_error_that_tells_the_range(info: LossInfo) -> I
     for setting in info.settings.values():
         for value in _wrong(setting):
             try:
-                build(setting.loss, {setting.name: value}, inputs.SIZES)
+                build(setting.owner, {setting.name: value}, inputs.SIZES)
             except UserError as error:
-                if f"{setting.loss}.{setting.name} = {value!r}" not in str(error) or setting.valid not in str(error):
+                if f"{setting.owner}.{setting.name} = {value!r}" not in str(error) or setting.valid not in str(error):
                     yield f"{setting.name}={value!r}: {error}"
             else:
                 yield f"{setting.name}={value!r} is taken"

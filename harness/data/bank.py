@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,21 @@ class Bank:
         place = rng.integers(0, before[-1], shape)
         pick = before.searchsorted(place, side="right") - 1
         return starts[pick] + place - before[pick]
+
+    def shortened(self, seconds: float) -> Bank:
+        """A bank whose training split is `seconds` long: the beginning of each of its voices' spans, of equal length where
+        all have as much. Clips behind are of no split."""
+        starts, lengths = self.regions["train"]
+        left, limit = int(seconds * SAMPLE_RATE), lengths.copy()
+        # A span that is shorter than its share leaves the rest of it to the longer ones.
+        for place, span in enumerate(np.argsort(lengths, kind="stable")):
+            limit[span] = min(lengths[span], left // (len(lengths) - place))
+            left -= limit[span]
+        clips = self.clips.copy()
+        ends = clips.start + clips.samples
+        heard = np.any([(clips.start >= s) & (ends <= s + n) for s, n in zip(starts, limit, strict=True)], axis=0)
+        clips.loc[(clips.split == "train") & ~heard, "split"] = "unused"
+        return replace(self, clips=clips, regions=self.regions | {"train": np.stack([starts, limit])}, _room={})
 
     def left_out(self) -> pd.DataFrame:
         """Recordings that did not enter the bank, each with its reason."""

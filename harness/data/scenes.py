@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +23,33 @@ QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to l
 PEAK = 0.99
 DRAWS = 1000  # of noise without the clip that it is mixed with: of the shipped corpus one in 30 has it
 CLIP_SECONDS = (1.5, 8.0)  # length of the clips that validation and test items are made of
-SPLITS = {"validation": ("validation", "validation"), "matched": ("test", "test"), "mismatched": ("mismatched", "test")}
+SPLITS = {
+    "validation": ("validation", "validation"),
+    "matched": ("test", "test"),
+    "mismatched": ("mismatched", "test"),
+    "training": ("train", "train"),
+}
 
 
 class Items(BaseModel):
-    """How many mixtures each judged set holds, and every how many of them DNSMOS judges too."""
+    """How many mixtures each judged set holds, and every how many of them DNSMOS judges too. training: mixtures of what
+    training hears, which no loss is ranked by: they show how much of it a net has learned by heart."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     validation: int = Field(40, ge=2)
     matched: int = Field(120, ge=2)
     mismatched: int = Field(60, ge=0)
+    training: int | None = Field(None, ge=2)
     dnsmos_every: int = Field(1, ge=1)  # DNSMOS takes longer than all other metrics together: every n-th item may do
 
     def of(self, test_set: str) -> int:
-        return int(getattr(self, test_set))
+        return int(getattr(self, test_set) or 0)
 
 
 class MixtureRule(BaseModel):
     """What mixtures are made of. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
-    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test."""
+    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test; train_seconds:
+    how much of the speech, and of each noise, training hears: the beginning of what each voice and each recording has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     noise: tuple[str, ...] = Field(("ssn", "babble", "music"), min_length=1)
@@ -50,6 +58,7 @@ class MixtureRule(BaseModel):
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
     level: tuple[float, float] = (-35.0, -20.0)
     seconds: float = Field(2.0, gt=0.1, le=30)
+    train_seconds: float | None = Field(None, gt=0)
     items: Items = Items()
 
     @field_validator("snr", "level")
@@ -215,4 +224,7 @@ def open_scenes(
             raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
         kinds[name] = noises.open_noise(noise_card, speech, say, progress)
         digests.append(kinds[name].bank.digest)
+    if rule.train_seconds is not None:
+        speech = speech.shortened(rule.train_seconds)
+        kinds = {n: replace(kind, bank=kind.bank.shortened(rule.train_seconds)) for n, kind in kinds.items()}
     return Scenes(rule, speech, kinds, hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16])

@@ -1,7 +1,8 @@
 """Expressions such as `si_sdr(max_db=20) + 0.5*mse`: several losses, their weights and settings, as text and as data.
 
 The text is parsed, never evaluated: a sum of losses, each a name with an optional weight in front and optional settings
-in brackets, which are literals.
+in brackets, which are literals. Behind `with` stand numbers that the training is told besides, `mse with dropout=0.3`:
+what they mean is not known here.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class Combination:
     """A weighted sum of losses, in the order in which it was written."""
 
     terms: tuple[Term, ...]
+    conditions: Mapping[str, float] = field(default_factory=dict, hash=False)  # by name, in alphabetical order
 
     @property
     def expression(self) -> str:
         """Canonical text: expressions that mean the same terms in the same order have the same text."""
-        return " + ".join(term.expression for term in self.terms)
+        conditions = ", ".join(f"{name}={literal(value)}" for name, value in self.conditions.items())
+        return " + ".join(term.expression for term in self.terms) + (f" with {conditions}" if conditions else "")
 
     @property
     def versions(self) -> dict[str, int]:
@@ -84,7 +87,7 @@ class Combination:
             {"loss": term.name, "settings": dict(sorted(term.settings.items())), "weight": term.weight}
             for term in sorted(self.terms, key=lambda term: term.expression)
         ]
-        return {"terms": terms}
+        return {"terms": terms} | ({"with": dict(self.conditions)} if self.conditions else {})
 
 
 def parse(expression: str) -> Combination:
@@ -92,21 +95,41 @@ def parse(expression: str) -> Combination:
     text = " ".join(expression.split())
     if not text or len(text) > LONGEST:
         raise UserError(f"{'an empty' if not text else 'too long an'} loss expression: {EXAMPLE}")
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except SyntaxError as error:
-        _fail_at(text, error.offset or len(text), EXAMPLE)  # 0 or None: it stops too early
-    except (ValueError, RecursionError, MemoryError):
-        _fail_at(text, 1, EXAMPLE)
+    sum_, behind, conditions = text.partition(" with ")
     terms: list[Term] = []
-    for node in _addends(tree):
+    for node in _addends(_tree(text, sum_, EXAMPLE)):
         term = _term(text, node)
         if any((term.name, term.settings) == (other.name, other.settings) for other in terms):
             _fail(
                 text, node, f"{term.name} is there twice with the same settings: add their weights, as in 2*{term.name}"
             )
         terms.append(term)
-    return Combination(tuple(terms))
+    return Combination(tuple(terms), _conditions(text, len(sum_ + behind), conditions) if behind else {})
+
+
+def _tree(text: str, part: str, expected: str) -> ast.expr:
+    """Python's tree of a part of the text, whose columns are those of the text."""
+    try:
+        return ast.parse(part, mode="eval").body
+    except SyntaxError as error:
+        _fail_at(text, error.offset or len(part), expected)  # 0 or None: it stops too early
+    except (ValueError, RecursionError, MemoryError):
+        _fail_at(text, 1, expected)
+
+
+def _conditions(text: str, start: int, part: str) -> dict[str, float]:
+    expected = "expected names and numbers such as 'mse with weight_decay=0, dropout=0.3'"
+    call = _tree(text, f"({' ' * (start - 3)}f({part}))", expected)
+    if not isinstance(call, ast.Call) or call.args or not call.keywords:
+        _fail_at(text, start + 1, expected)
+    found: dict[str, float] = {}
+    for keyword in call.keywords:
+        value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if keyword.arg is None or keyword.arg in found or not number:
+            _fail(text, keyword, expected)
+        found[keyword.arg] = float(value)  # type: ignore[arg-type]
+    return dict(sorted(found.items()))
 
 
 def _addends(node: ast.expr) -> list[ast.expr]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.losses.settings import Range
+from harness.settings import Range
 from harness.signal import mask_samples
 
 MaxDb = Annotated[float, Range(10, 50)]

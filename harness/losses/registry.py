@@ -20,7 +20,7 @@ from torch import nn
 
 from harness.errors import UserError, unknown
 from harness.losses.precision import in_float32
-from harness.losses.settings import Range, Setting, read_signature
+from harness.settings import Range, Setting, read_signature
 
 __all__ = ["LossInfo", "Range", "RegisteredLoss", "Setting", "all_losses", "build", "get", "loss"]
 

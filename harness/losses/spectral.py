@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.losses.energy import safe_root
 from harness.losses.registry import Range, loss
-from harness.losses.settings import Rows
+from harness.settings import Rows
 from harness.signal import POWER_FLOOR, mask_samples
 from harness.spectrum import hann, mean_over_frames, spectrum, squared_magnitude, valid_frames
 

@@ -7,26 +7,33 @@ asks for the noise (`sa_sdr`) or not.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
 from harness import signal
 from harness.models.registry import model
+from harness.settings import Range
+
+Dropout = Annotated[float, Range(0.0, 0.9)]
 
 
 @model(gives=("estimate",))
 class GruMask(nn.Module):
     """Magnitude mask from a one-layer GRU over log-magnitude frames, on the noisy phase; causal but for the STFT.
 
-    0.26 M parameters. The mask lies in [0, 1]: `mask_max` is also where the oracle masks are cut.
+    0.26 M parameters. The mask lies in [0, 1]: `mask_max` is also where the oracle masks are cut. dropout: share of the
+    GRU's outputs that a training step does without.
     """
 
     mask_max = 1.0
 
-    def __init__(self, hidden: int = 168) -> None:
+    def __init__(self, hidden: int = 168, *, dropout: Dropout = 0.0) -> None:
         super().__init__()
         bins = signal.N_FFT // 2 + 1
         self.gru = nn.GRU(bins, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
         self.mask = nn.Linear(hidden, bins)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -39,7 +46,7 @@ class GruMask(nn.Module):
         spectrum = signal.stft(signal.pad_to_hop(noisy))
         # Log magnitudes of speech at -35..-20 dBFS lie around -1.5 with a spread of 2.5 after the shift and scale.
         features = 0.4 * (signal.magnitude(spectrum) + 1e-3).log() + 1.5
-        return spectrum, self.gru(features.transpose(1, 2))[0]
+        return spectrum, self.dropout(self.gru(features.transpose(1, 2))[0])
 
     def _masked(self, head: nn.Module, spectrum: torch.Tensor, hidden: torch.Tensor, samples: int) -> torch.Tensor:
         mask = self.mask_max * torch.sigmoid(head(hidden)).transpose(1, 2)
@@ -56,8 +63,8 @@ class GruMaskPair(GruMask):
     Made after the others, so that these start as they do in `gru_mask`.
     """
 
-    def __init__(self, hidden: int = 168) -> None:
-        super().__init__(hidden)
+    def __init__(self, hidden: int = 168, *, dropout: Dropout = 0.0) -> None:
+        super().__init__(hidden, dropout=dropout)
         self.noise_mask = nn.Linear(hidden, signal.N_FFT // 2 + 1)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from harness.errors import UserError, unknown
+from harness.settings import Setting, read_settings
 
 M = TypeVar("M", bound=type[nn.Module])
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; build: makes one."""
+    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; settings: what its
+    `__init__` lets a study choose; build: makes one."""
 
     name: str
     fields: tuple[str, ...]
     gives: tuple[str, ...]
-    build: Callable[[], nn.Module]
+    settings: Mapping[str, Setting]
+    build: Callable[..., nn.Module]
     module: str
     summary: str
 
@@ -33,8 +36,10 @@ _MODELS: dict[str, ModelInfo] = {}
 def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
     """Register an nn.Module class. `GruMask` becomes `gru_mask`; gives: the fields that its `forward` returns as a dict.
 
-    It must be buildable without arguments and have `shared_parameters()`, the last parameters that all of its outputs
-    depend on (weightings that balance gradients need them).
+    It must be buildable without arguments; keyword-only parameters annotated as the settings of a loss are
+    (`*, dropout: Annotated[float, Range(0, 0.9)] = 0.0`) are settings, which a study may choose. It must have
+    `shared_parameters()`, the last parameters that all of its outputs depend on (weightings that balance gradients need
+    them).
     """
 
     def register(cls: M) -> M:
@@ -47,7 +52,8 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
             raise UserError(f"model {name}: needs a method shared_parameters()")
         fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-        _MODELS[name] = ModelInfo(name, fields, gives, cls, cls.__module__, summary)
+        settings = read_settings(f"model {name}", cls.__init__)
+        _MODELS[name] = ModelInfo(name, fields, gives, settings, cls, cls.__module__, summary)
         return cls
 
     return register
@@ -64,5 +70,11 @@ def all_models() -> dict[str, ModelInfo]:
     return dict(sorted(_MODELS.items()))
 
 
-def build(name: str) -> nn.Module:
-    return get(name).build()
+def build(name: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """A new model; UserError for a setting that it does not have, or a bad value of one."""
+    info = get(name)
+    for setting, value in (settings or {}).items():
+        if setting not in info.settings:
+            raise unknown(f"setting of {name}", setting, info.settings, "harness losses")
+        info.settings[setting].check(value)
+    return info.build(**(settings or {}))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.report.runs import Results
 
 UNPROCESSED = "unprocessed"
+HEARD = "training"  # the set that holds what training hears: judged, never ranked
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import plots, tables, words
+from harness.report import fit, plots, tables, words
 from harness.report.blocks import each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
@@ -93,6 +93,8 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
             for r in each(tau[tau["metric"].isin(headline)])
         ],
         "convergence": _convergence(results, losses, order, headline),
+        "gaps": fit.table(results, protocol),
+        "fitting": _fitting(results, losses, order),
         "learning_rates": _learning_rates(results.tuning, protocol, order),
         "quality_cost": _quality_cost(
             results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline
@@ -147,6 +149,17 @@ def _convergence(results: Results, losses: pd.DataFrame, order: list[str], headl
     best = [name for name in order if name in present and name not in reference]
     room = len(plots.HIGHLIGHTS) - len(reference)
     return _svg(plots.convergence(curves, best[:room] + reference))
+
+
+def _fitting(results: Results, losses: pd.DataFrame, order: list[str]) -> Markup | None:
+    """Loss and weights over a training, for the losses that are judged on what training hears."""
+    names = losses.loc[~losses["stale"], ["run_id", "name"]].rename(columns={"name": "loss"})
+    curves = results.fitting.merge(names, on="run_id")
+    return (
+        _svg(plots.convergence(curves, [name for name in order if name in set(curves["loss"])]))
+        if len(curves)
+        else None
+    )
 
 
 def _learning_rates(tuning: pd.DataFrame, protocol: str, order: list[str]) -> Markup | None:

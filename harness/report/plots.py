@@ -21,7 +21,9 @@ from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STY
 
 
 def metric_label(metric: str) -> str:
-    """ "PESQ-WB", "SI-SDR (dB)": as axes and tables name a metric."""
+    """ "PESQ-WB", "SI-SDR (dB)": as axes and tables name a metric. A name that is no metric's stands as it is."""
+    if metric not in METRICS:
+        return metric
     known = METRICS[metric]
     return f"{known.label} ({known.unit})" if known.unit == "dB" else known.label
 
@@ -67,7 +69,8 @@ def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
 
 
 def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
-    """Validation metrics over updates, mean over seeds; a few losses in colour, all others as grey context. SVG.
+    """Validation metrics, or other curves of a training, over updates, mean over seeds; a few losses in colour, all others
+    as grey context. SVG.
 
     curves: loss, metric, step (update), value. highlight: at most 6 losses, the best first; they get the legend.
     """

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report import identities
-from harness.report.blocks import UNPROCESSED, Block, blocks, named
+from harness.report.blocks import HEARD, UNPROCESSED, Block, blocks, named
 from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
@@ -93,7 +93,7 @@ def analyse(results: Results) -> Analysis:
     pairs: list[dict] = []
     gains: list[dict] = []
     reliability: list[dict] = []
-    made = list(blocks(results))
+    made = [block for block in blocks(results) if block.test_set != HEARD]
     for block in made:
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
         own_pairs, beats, order = _compare(block)

@@ -10,10 +10,24 @@ import pandas as pd
 
 from harness import losses, spec
 from harness.metrics import METRICS
+from harness.report.blocks import HEARD
 from harness.tracking import SETTLED, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
+COLUMNS = {
+    "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
+    "lr params targets studies_read preliminary",
+    "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
+    "curves": "run_id metric step seconds value",
+    "tuning": "protocol loss lr score state chosen edge",
+    "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
+    "audio": "run_id item kind path",
+    "fitting": "run_id metric step value",
+}
 
 
 @dataclass
@@ -36,6 +50,8 @@ class Results:
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib.
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run.
     notes: sentences to print on the page (attribution of the corpora, flaws of the recordings).
+    fitting: run_id, metric, step, value: the loss in training (mean over the updates since the row before) and the weights'
+        penalty, of the runs that were judged on what training hears too.
     identities: protocol -> groups of losses (as shown) that a study said must tie.
     """
 
@@ -46,18 +62,8 @@ class Results:
     throughput: pd.DataFrame
     audio: pd.DataFrame
     notes: list[str]
+    fitting: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["fitting"].split()))
     identities: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
-
-
-COLUMNS = {
-    "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read preliminary",
-    "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
-    "curves": "run_id metric step seconds value",
-    "tuning": "protocol loss lr score state chosen edge",
-    "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
-    "audio": "run_id item kind path",
-}
 
 
 def read(tracker: Tracker) -> Results:
@@ -76,14 +82,17 @@ def read(tracker: Tracker) -> Results:
         for run in tested[:1] + tested[-1:]
         for note in (tracker.read_json(run.info.run_id, "spec.json") or {}).get("notes", [])
     }
+    scores = _tables("scores", tracker, finished, "scores.csv")
+    heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
     return Results(
         runs=_frame("runs", rows).astype({"seed": "Int64"}),
-        scores=_tables("scores", tracker, finished, "scores.csv"),
+        scores=scores,
         curves=_curves(tracker, finished),
         tuning=_frame("tuning", _tuning(settled, selected)),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
         notes=list(notes),
+        fitting=_fitting(tracker, [run for run in finished if run.info.run_id in heard]),
         identities=_identities(runs),
     )
 
@@ -168,6 +177,19 @@ def _curves(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     if wide.empty:
         return pd.DataFrame(columns=COLUMNS["curves"].split())
     return wide.melt(["run_id", "step", "seconds"], var_name="metric", value_name="value")
+
+
+def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
+    parts = []
+    for table in (_tables("fitting", tracker, [run], "training.csv") for run in runs):
+        if "penalty/l2" not in table:  # a control trains nothing
+            continue
+        known = table["penalty/l2"].notna()
+        since = known.shift(fill_value=False).cumsum()  # the updates up to and including each known one
+        loss = table.groupby(since)["total"].transform("mean")
+        shown = table.assign(**{TRAINING_LOSS: loss, WEIGHTS: table["penalty/l2"]})[known]
+        parts.append(shown.melt(["run_id", "step"], [TRAINING_LOSS, WEIGHTS], "metric", "value"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
 def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:

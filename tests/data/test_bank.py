@@ -149,6 +149,35 @@ def test_a_region_is_drawn_as_often_as_it_is_long():
     assert share == pytest.approx(2904 / (904 + 2904), abs=0.0067)
 
 
+@pytest.mark.parametrize(
+    ("samples", "kept"),
+    [(300, [100, 100, 100]), (600, [100, 250, 250]), (100, [33, 33, 34]), (5000, [100, 900, 3000])],
+)
+def test_a_shortened_bank_trains_on_the_beginning_of_every_voice_in_equal_shares(samples, kept):
+    bank = made_up([100, 900, 3000, 500], ["train", "train", "train", "test"])
+    short = bank.shortened(samples / SAMPLE_RATE)
+    assert short.regions["train"].tolist() == [[0, 100, 1000], kept]
+    np.testing.assert_array_equal(short.regions["test"], bank.regions["test"])
+    drawn = short.draw("train", np.random.default_rng(0), 5000, 20)
+    ends = drawn + 20
+    inside = [(drawn >= start) & (ends <= start + length) for start, length in zip([0, 100, 1000], kept, strict=True)]
+    assert np.any(inside, axis=0).all()
+    assert ends.max() > 1000 + kept[-1] - 20
+
+
+def test_clips_behind_the_end_of_a_shortened_bank_are_of_no_split():
+    bank = scenes().speech
+    train = bank.clips[bank.clips.split == "train"]
+    half = bank.shortened(train.samples.sum() / 2 / SAMPLE_RATE)
+    kept = half.clips[half.clips.split == "train"]
+    assert 0 < len(kept) < len(train)
+    starts, lengths = half.regions["train"]
+    for clip in kept.itertuples():
+        assert any(s <= clip.start and clip.start + clip.samples <= s + n for s, n in zip(starts, lengths, strict=True))
+    others = bank.clips.split != "train"
+    pd.testing.assert_frame_equal(half.clips[others], bank.clips[others])
+
+
 def test_cut_windows_have_the_asked_shape_and_the_banks_samples():
     bank = made_up([200], ["train"])
     cut = bank.cut(np.array([0, 5, 7, 190]), 10, CPU)

@@ -361,3 +361,21 @@ def test_speech_too_small_for_babble_without_the_target_is_one_line(monkeypatch)
     with pytest.raises(UserError, match=r"corpus 'prompts': every window of \w+ holds the clip") as caught:
         scenes().items("matched", 24)
     assert "\n" not in str(caught.value)
+
+
+def test_few_seconds_of_training_are_all_that_batches_and_the_set_of_heard_items_hold() -> None:
+    small = open_scenes("prompts", MixtureRule(train_seconds=60), say=lambda line: None)
+    items = small.items("training", 12)
+    heard = set(small.speech.clips.loc[small.speech.clips.split == "train", "clip"])
+    assert {item.clip for item in items} <= heard
+    assert len(heard) < 100
+    for bank in (small.speech, *(kind.bank for kind in small.kinds.values())):
+        starts, lengths = bank.regions["train"]
+        assert lengths.sum() <= 60 * SAMPLE_RATE
+        drawn = bank.draw("train", np.random.default_rng(0), 500, 32000)
+        assert all(((starts <= place) & (place + 32000 <= starts + lengths)).any() for place in drawn)
+    for item in items:
+        starts, lengths = small.kinds[item.noise].bank.regions["train"]
+        assert ((starts <= item.plan[0]) & (item.plan[0] < starts + lengths)).any()
+    judged = {name: list_digest(scenes().items(name, 5)) for name in SETS}
+    assert {name: list_digest(small.items(name, 5)) for name in SETS} == judged

@@ -34,6 +34,8 @@ FIELDS = {
         ("0.123456789*mse", "0.123456789*mse"),
         ("spectral_mag(p=2)\n  + spectral_mag", "spectral_mag(p=2) + spectral_mag"),
         ("snr(zero_mean=True)", "snr(zero_mean=True)"),
+        ("mse  with weight_decay=0.0,  dropout=.3", "mse with dropout=0.3, weight_decay=0"),
+        ("mse + 2*l1 with b=1, a=1e-5", "mse + 2*l1 with a=1e-5, b=1"),
     ],
 )
 def test_equal_expressions_have_equal_text(written, canonical):
@@ -92,6 +94,14 @@ def test_the_text_of_a_combination_means_that_combination(weight, max_db, eps, z
         ("mse; l1", 4, "expected a sum of losses"),
         ("\0", 1, "expected a sum of losses"),
         ("(" * 900, 200, "expected a sum of losses"),
+        ("mse with dropout", 10, "expected names and numbers"),
+        ("mse with dropout=0.3, 1", 24, "expected names and numbers"),
+        ("mse with dropout='a'", 10, "expected names and numbers"),
+        ("mse with dropout=True", 10, "expected names and numbers"),
+        ("mse with a=1) + (f(b=2", 1, "expected names and numbers"),
+        ("mse with a=1 with b=2", 14, "expected names and numbers"),
+        ("mse with **a", 10, "expected names and numbers"),
+        ("mmse with a=1", 1, "unknown loss 'mmse'"),
     ],
 )
 def test_a_bad_expression_is_shown_with_the_place_and_the_mend(written, column, message):
@@ -102,6 +112,13 @@ def test_a_bad_expression_is_shown_with_the_place_and_the_mend(written, column, 
     assert f"(column {column} of " in text or written.startswith("((")
     assert "\n" not in text
     assert len(text) < 300
+
+
+def test_a_condition_is_part_of_what_a_combination_is_and_of_nothing_that_it_computes():
+    plain, conditioned = parse("mse"), parse("mse with dropout=0.3")
+    assert conditioned.canonical() == plain.canonical() | {"with": {"dropout": 0.3}}
+    assert (conditioned.terms, conditioned.fields) == (plain.terms, plain.fields)
+    assert torch.equal(Objective(conditioned)(FIELDS)[0], Objective(plain)(FIELDS)[0])
 
 
 @pytest.mark.parametrize(("written", "message"), [("", "an empty"), (" \n", "an empty"), ("mse + " * 999, "too long")])

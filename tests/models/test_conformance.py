@@ -93,6 +93,26 @@ def test_the_first_mask_of_a_pair_starts_as_the_only_one_does() -> None:
     assert torch.equal(built[0](noisy)["estimate"], built[1](noisy)["estimate"])
 
 
+def test_dropout_changes_training_and_leaves_the_weights_and_the_judging_alone() -> None:
+    built = []
+    for settings in ({}, {"dropout": 0.5}):
+        torch.manual_seed(0)
+        built.append(models.build("gru_mask", settings))
+    noisy = speech()
+    plain, dropped = ([net.train()(noisy)["estimate"] for _ in range(2)] for net in built)
+    assert torch.equal(*plain)
+    assert not torch.equal(*dropped)
+    judged = [net.eval()(noisy)["estimate"] for net in built]
+    assert torch.equal(*judged)
+
+
+def test_a_setting_that_a_model_does_not_have_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"unknown setting of gru_mask 'dropot': did you mean 'dropout'\?"):
+        models.build("gru_mask", {"dropot": 0.5})
+    with pytest.raises(UserError, match=r"model gru_mask.dropout = 2 is not valid: it must be a number from 0 to 0.9"):
+        models.build("gru_mask", {"dropout": 2})
+
+
 def test_an_unknown_model_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown model 'gru_msk': did you mean 'gru_mask'\?") as caught:
         models.build("gru_msk")

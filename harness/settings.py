@@ -1,4 +1,4 @@
-"""What the signature of a loss declares: its fields, its sizes, and its settings with their valid values."""
+"""What the signature of a loss or a model declares: fields, sizes, and settings with their valid values."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of one loss. `range` goes with the kinds float and int, `choices` with choice, `rows` with rows."""
+    """One setting of one loss or model. `range` goes with the kinds float and int, `choices` with choice, `rows` with rows."""
 
-    loss: str
+    owner: str
     name: str
     default: Any
     kind: Literal["float", "int", "bool", "choice", "rows"]
@@ -101,7 +101,7 @@ class Setting:
                     return choice
         elif self.rows is not None and (table := self.rows.read(value)) is not None:
             return table
-        raise UserError(f"{self.loss}.{self.name} = {value!r} is not valid: it must be {self.valid}")
+        raise UserError(f"{self.owner}.{self.name} = {value!r} is not valid: it must be {self.valid}")
 
 
 def read_signature(
@@ -112,11 +112,7 @@ def read_signature(
     optional: list[str] = []
     settings: dict[str, Setting] = {}
     sizes: list[str] = []
-    try:
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
-    except NameError as error:
-        raise UserError(f"loss {loss}: an annotation cannot be read: {error}") from error
-    for parameter in parameters:
+    for parameter in _parameters(f"loss {loss}", function):
         required = parameter.default is parameter.empty
         if parameter.name == "self":
             continue
@@ -134,28 +130,48 @@ def read_signature(
     return tuple(fields), tuple(optional), settings, tuple(sizes)
 
 
-def _setting(loss: str, parameter: inspect.Parameter) -> Setting:
+def read_settings(owner: str, function: Callable[..., Any]) -> dict[str, Setting]:
+    """The keyword-only parameters that are annotated as settings; others are the owner's own business."""
+    return {
+        p.name: _setting(owner, p)
+        for p in _parameters(owner, function)
+        if p.kind is p.KEYWORD_ONLY and _declares(p.annotation)
+    }
+
+
+def _parameters(owner: str, function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function, eval_str=True).parameters.values())
+    except NameError as error:
+        raise UserError(f"{owner}: an annotation cannot be read: {error}") from error
+
+
+def _declares(annotation: Any) -> bool:
+    return annotation is bool or get_origin(annotation) in (Literal, Annotated)
+
+
+def _setting(owner: str, parameter: inspect.Parameter) -> Setting:
     name, annotation, default = parameter.name, parameter.annotation, parameter.default
     if annotation is bool:
-        setting = Setting(loss, name, default, "bool")
+        setting = Setting(owner, name, default, "bool")
     elif get_origin(annotation) is Literal:
-        setting = Setting(loss, name, default, "choice", choices=get_args(annotation))
+        setting = Setting(owner, name, default, "choice", choices=get_args(annotation))
     else:
-        setting = _annotated(loss, name, annotation, default)
+        setting = _annotated(owner, name, annotation, default)
     return replace(setting, default=setting.check(default))
 
 
-def _annotated(loss: str, name: str, annotation: Any, default: Any) -> Setting:
+def _annotated(owner: str, name: str, annotation: Any, default: Any) -> Setting:
     kinds: dict[Callable[..., Any], Literal["float", "int"]] = {float: "float", int: "int"}
     if get_origin(annotation) is Annotated:
         base, *notes = get_args(annotation)
         ranges = [note for note in notes if isinstance(note, Range)]
         tables = [note for note in notes if isinstance(note, Rows)]
         if base in kinds and len(ranges) == 1:
-            return Setting(loss, name, default, kinds[base], range=ranges[0])
+            return Setting(owner, name, default, kinds[base], range=ranges[0])
         if get_origin(base) is tuple and len(tables) == 1:
-            return Setting(loss, name, default, "rows", rows=tables[0])
+            return Setting(owner, name, default, "rows", rows=tables[0])
     raise UserError(
-        f"{loss}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
+        f"{owner}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
         "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], Literal[...] or bool"
     )

@@ -1,0 +1,81 @@
+"""How much better a net does on what it was trained on: the gap between training and test, and what narrows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.metrics import METRICS
+from harness.report.blocks import HEARD, UNPROCESSED, Block, blocks
+from harness.report.intervals import Estimate, interval, two_way
+from harness.report.words import HEADLINE, number, span
+
+if TYPE_CHECKING:
+    from harness.report.runs import Results
+
+UNHEARD = "matched"
+
+
+def gap(heard: Estimate, unheard: Estimate) -> Estimate:
+    """Difference of two means over different items: their variances add, with the degrees of freedom of Welch (1947) and
+    Satterthwaite (1946).
+
+    Equal seeds pull both means the same way, which this does not use: the interval is rather too wide than too narrow.
+    """
+    one, other = heard.se**2, unheard.se**2
+    spread = one**2 / heard.df + other**2 / unheard.df
+    df = np.divide((one + other) ** 2, spread, out=np.full_like(spread, np.inf), where=spread > 0)
+    return Estimate(heard.mean - unheard.mean, np.sqrt(one + other), df)
+
+
+def gaps(results: Results, protocol: str) -> list[dict]:
+    """One dict a headline metric and loss: metric, loss, heard and unheard (mean gains over unprocessed), gap, low, high (95 %),
+    and change, change_low, change_high: the gap against that of the reference loss, paired by seed and item within each set.
+    Empty without a set of what training hears.
+    """
+    found = {(b.test_set, b.metric): b for b in blocks(results) if b.protocol == protocol and b.metric in HEADLINE}
+    runs = results.runs
+    named = runs[(runs["protocol"] == protocol) & (runs["role"] == "reference")]["loss"]
+    reference = str(named.iloc[0]) if len(named) else ""
+    rows = []
+    for (test_set, metric), heard in found.items():
+        unheard = found.get((UNHEARD, metric))
+        if test_set != HEARD or unheard is None:
+            continue
+        for loss in [name for name in heard.losses if name in unheard.losses]:
+            row: dict[str, Any] = {"metric": metric, "loss": loss}
+            row |= {"heard": _mean(heard, loss), "unheard": _mean(unheard, loss)}
+            row |= dict(zip(("gap", "low", "high"), _against(heard, unheard, loss, UNPROCESSED), strict=True))
+            change = (np.nan,) * 3
+            if loss != reference and reference in heard.losses and reference in unheard.losses:
+                change = _against(heard, unheard, loss, reference)
+            rows.append(row | dict(zip(("change", "change_low", "change_high"), change, strict=True)))
+    return rows
+
+
+def table(results: Results, protocol: str) -> list[dict]:
+    """The same as text: metric, loss, heard, unheard, gap, interval, change, change_interval, narrower (bool, for certain)."""
+    return [
+        {"metric": METRICS[row["metric"]].label, "loss": row["loss"]}
+        | {key: number(row["metric"], row[key], True) for key in ("heard", "unheard", "gap", "change")}
+        | {"interval": span(row["metric"], row["low"], row["high"], True)}
+        | {"change_interval": span(row["metric"], row["change_low"], row["change_high"], True)}
+        | {"narrower": bool(row["change_high"] < 0)}
+        for row in gaps(results, protocol)
+    ]
+
+
+def _mean(block: Block, loss: str) -> float:
+    return float(block.difference(loss, UNPROCESSED).mean())
+
+
+def _against(heard: Block, unheard: Block, loss: str, other: str) -> tuple[float, float, float]:
+    sets = (two_way(block.difference(loss, other), block.clusters.reindex(_items(block))) for block in (heard, unheard))
+    estimate = gap(*sets)
+    low, high = interval(estimate)
+    return float(estimate.mean), float(low), float(high)
+
+
+def _items(block: Block) -> list[str]:
+    return list(next(iter(block.losses.values())).columns)
