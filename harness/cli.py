@@ -137,8 +137,9 @@ def _open(loaded: Any, options: Any) -> Any:
     return context
 
 
-def _run(context: Any, options: Any) -> list[str]:
-    """Make the runs that are left; what failed, in lines. Ends the command where the store does not take the results."""
+def _run(context: Any, options: Any) -> tuple[list[str], bool]:
+    """Make the runs that are left: what failed, in lines, and whether the time ran out first. Ends the command where the store
+    does not take the results."""
     from harness import estimate, outbox, workers
     from harness import study as studies
 
@@ -150,12 +151,12 @@ def _run(context: Any, options: Any) -> list[str]:
             f"tracking-uri {context.tracker.uri!r}: does not take results; {left} of them wait in runs/outbox, and the "
             "same command sends them once it does"
         )
-    if options.max_hours is not None:
-        rows = studies.plan(context)
-        if any(row.settled < row.trials for row in rows):
-            _say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")
-            _say("the same command goes on where this one stopped")
-    return failures
+    rows = studies.plan(context) if options.max_hours is not None else []
+    stopped = any(row.settled < row.trials for row in rows)
+    if stopped:
+        _say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")
+        _say("the same command goes on where this one stopped")
+    return failures, stopped
 
 
 def _fail(failures: list[str]) -> None:
@@ -170,13 +171,14 @@ def study(loaded: Any, options: Any) -> None:
     from harness import bench
 
     context = _open(loaded, options)
-    failures = _run(context, options)
-    with console.status("measuring throughput") as status:
+    failures, stopped = _run(context, options)
+    if not stopped:
+        with console.status("measuring throughput") as status:
 
-        def show(text: str, done: int, of: int) -> None:
-            status.update(f"measuring throughput: {text} ({done + 1} of {of})")
+            def show(text: str, done: int, of: int) -> None:
+                status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
-        failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
+            failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
@@ -191,7 +193,7 @@ def soak(loaded: Any, options: Any) -> None:
     from harness.report import soak as soaked
 
     context = _open(loaded, options)
-    failures = _run(context, options)
+    failures, _ = _run(context, options)
     _report(context.tracker, context.protocol_digest)
     verdicts = soaked.verdicts(runs.read(context.tracker), context.protocol_digest)
     table = Table("loss", "metric", "gain over unprocessed", "95 % interval over prompts", "improves")
@@ -207,7 +209,7 @@ def soak(loaded: Any, options: Any) -> None:
 @_of_a_study
 def worker(loaded: Any, options: Any) -> None:
     """Join a study that runs elsewhere on the same stores, given the same options: make runs, write no report."""
-    failures = _run(_open(loaded, options), options)
+    failures, _ = _run(_open(loaded, options), options)
     _fail(failures)
     if failures:
         raise typer.Exit(1)
