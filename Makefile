@@ -56,11 +56,14 @@ bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCA
 ui: setup ## browse the runs in MLflow
 	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)
 
+# Several processes, because most tests use one core; few, because some start studies with workers of their own.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+
 test: setup ## the tests, real studies included
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: setup ## the long tests too
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -15,7 +15,28 @@ import yaml
 from harness import paths
 from harness.tracking import SETTLED, Tracker
 
+LONGEST = ("test_life", "smoke")  # groups
 torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those that share a costly fixture run in one, the longest first."""
+    for item in items:
+        names = getattr(item, "fixturenames", [])
+        group = "smoke" if "smoke" in names else item.path.stem if _shares(item) else ""
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONGEST.index(name) if (name := _group(item)) in LONGEST else len(LONGEST))
+
+
+def _shares(item: pytest.Item) -> bool:
+    made = getattr(item, "_fixtureinfo").name2fixturedefs.values()
+    return any(fixture.scope == "module" for fixtures in made for fixture in fixtures)
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker else ""
 
 
 def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
