@@ -205,7 +205,7 @@ def open_scenes(
     card = corpora.card(corpus)
     if card.kind != "speech":
         raise UserError(
-            f"corpus {corpus!r} is noise; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
+            f"corpus {corpus!r} is {card.kind}; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
         )
     speech = open_bank(card, data_dir, say, progress)
     kinds, digests = {}, [speech.digest]
