@@ -7,7 +7,9 @@ The library is not safe among threads, changes the process's locale, and what it
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ Say = Callable[[str, str, Reading], np.ndarray]
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
+@functools.cache
 def loaded(version: str) -> Say:
     """The synthesiser, to be called with a word, a voice's name and a reading: samples at 22.05 kHz, int16.
 
@@ -36,7 +39,9 @@ def loaded(version: str) -> Say:
     library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
     found = library.espeak_Info(None).decode()
     if found != version:
-        raise UserError(f"eSpeak NG {found} is installed, the card asks for {version}: pip install espeakng-loader==0.2.4")
+        raise UserError(
+            f"eSpeak NG {found} is installed, the card asks for {version}: pip install espeakng-loader==0.2.4"
+        )
     if library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0) != SAMPLE_RATE:
         raise UserError("eSpeak NG does not start: pip install --force-reinstall espeakng-loader")
     pieces: list[np.ndarray] = []
@@ -66,8 +71,6 @@ def loaded(version: str) -> Say:
 
 def voices() -> list[str]:
     """The variants that come with the synthesiser."""
-    from pathlib import Path
-
     import espeakng_loader
 
     return sorted(path.name for path in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir())

@@ -75,8 +75,8 @@ def open_words(card: Card, say: Callable[[str], None] = print, progress: Progres
 
 def _synthesised(card: Card, voices: list[str], progress: Progress) -> Iterator[dict]:
     """The rows of the table of clips, with samples (`audio`)."""
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_start, initargs=(card,)) as process:
-        for done, (voice, said) in enumerate(zip(voices, process.map(_speak, voices), strict=True), 1):
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        for done, (voice, said) in enumerate(zip(voices, process.map(functools.partial(_speak, card), voices), strict=True), 1):
             split = card.split.of("", voice) if card.split else ""
             for (word, reading), audio in said.items():
                 if not 0 < len(audio) <= LONGEST * SAMPLE_RATE:
@@ -115,17 +115,13 @@ def _indexed(bank: Bank) -> Words:
     )
 
 
-def _start(card: Card) -> None:
-    global _card, _say
-    _card, _say = card, espeak.loaded(card.version)
-
-
-def _speak(voice: str) -> dict[tuple[str, int], np.ndarray]:
+def _speak(card: Card, voice: str) -> dict[tuple[str, int], np.ndarray]:
     """All that a voice says: by word and number of the reading, samples at 16 kHz."""
+    say = espeak.loaded(card.version)
     return {
-        (word, number): _trimmed(_say(word, voice, reading))
-        for number, reading in enumerate(_card.readings)
-        for word in _card.words + _card.unknown
+        (word, number): _trimmed(say(word, voice, reading))
+        for number, reading in enumerate(card.readings)
+        for word in card.words + card.unknown
     }
 
 

@@ -17,12 +17,14 @@ M = TypeVar("M", bound=type[nn.Module])
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; build: makes one."""
+    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; sizes: what only a
+    task knows (`classes`); build: makes one."""
 
     name: str
     fields: tuple[str, ...]
     gives: tuple[str, ...]
-    build: Callable[[], nn.Module]
+    sizes: tuple[str, ...]
+    build: Callable[..., nn.Module]
     module: str
     summary: str
 
@@ -33,8 +35,9 @@ _MODELS: dict[str, ModelInfo] = {}
 def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
     """Register an nn.Module class. `GruMask` becomes `gru_mask`; gives: the fields that its `forward` returns as a dict.
 
-    It must be buildable without arguments and have `shared_parameters()`, the last parameters that all of its outputs
-    depend on (weightings that balance gradients need them).
+    It must be buildable without arguments, but for the *sizes* that only a task knows (`classes`), keyword-only parameters
+    without a default; and have `shared_parameters()`, the last parameters that all of its outputs depend on (weightings that
+    balance gradients need them).
     """
 
     def register(cls: M) -> M:
@@ -46,8 +49,13 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
         if not hasattr(cls, "shared_parameters"):
             raise UserError(f"model {name}: needs a method shared_parameters()")
         fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")
+        sizes = tuple(
+            p.name
+            for p in inspect.signature(cls).parameters.values()
+            if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        )
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-        _MODELS[name] = ModelInfo(name, fields, gives, cls, cls.__module__, summary)
+        _MODELS[name] = ModelInfo(name, fields, gives, sizes, cls, cls.__module__, summary)
         return cls
 
     return register
@@ -64,5 +72,9 @@ def all_models() -> dict[str, ModelInfo]:
     return dict(sorted(_MODELS.items()))
 
 
-def build(name: str) -> nn.Module:
-    return get(name).build()
+def build(name: str, **sizes: int) -> nn.Module:
+    """A new model of that name. sizes: all that the task knows (`classes`); the model takes what it needs."""
+    info = get(name)
+    if missing := [size for size in info.sizes if size not in sizes]:
+        raise UserError(f"model {name} needs the sizes {', '.join(info.sizes)}; missing: {', '.join(missing)}")
+    return info.build(**{size: sizes[size] for size in info.sizes})
