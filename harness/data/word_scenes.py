@@ -16,14 +16,13 @@ import torch
 from pydantic import Field, model_validator
 
 from harness.data import corpora, noises
-from harness.data.audio import SAMPLE_RATE
+from harness.data.audio import BOUNDARY_SECONDS, SAMPLE_RATE
 from harness.data.bank import buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
 from harness.data.scenes import NoisyRule, add_noise, mix, open_kinds, scenes_digest, seed_of, turns
 from harness.data.words import LONGEST, Words, open_words
 from harness.errors import UserError, unknown
 
-BOUNDARY_SECONDS = 0.05  # the unit of `target_boundary`
 NOISE_SPEECH = "prompts"  # babble and speech-shaped noise come from people, whatever says the words
 GAP = round(0.05 * SAMPLE_RATE)  # least between words in a row
 DIGITS = 10  # the first words of a card are the digits, in their order

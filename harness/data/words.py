@@ -76,7 +76,9 @@ def open_words(card: Card, say: Callable[[str], None] = print, progress: Progres
 def _synthesised(card: Card, voices: list[str], progress: Progress) -> Iterator[dict]:
     """The rows of the table of clips, with samples (`audio`)."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        for done, (voice, said) in enumerate(zip(voices, process.map(functools.partial(_speak, card), voices), strict=True), 1):
+        for done, (voice, said) in enumerate(
+            zip(voices, process.map(functools.partial(_speak, card), voices), strict=True), 1
+        ):
             split = card.split.of("", voice) if card.split else ""
             for (word, reading), audio in said.items():
                 if not 0 < len(audio) <= LONGEST * SAMPLE_RATE:

@@ -17,16 +17,16 @@ M = TypeVar("M", bound=type[nn.Module])
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; sizes: what only a
-    task knows (`classes`); build: makes one."""
+    """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; build: makes one;
+    sizes: what only a task knows (`classes`)."""
 
     name: str
     fields: tuple[str, ...]
     gives: tuple[str, ...]
-    sizes: tuple[str, ...]
     build: Callable[..., nn.Module]
     module: str
     summary: str
+    sizes: tuple[str, ...] = ()
 
 
 _MODELS: dict[str, ModelInfo] = {}
@@ -55,7 +55,7 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
             if p.kind is p.KEYWORD_ONLY and p.default is p.empty
         )
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-        _MODELS[name] = ModelInfo(name, fields, gives, sizes, cls, cls.__module__, summary)
+        _MODELS[name] = ModelInfo(name, fields, gives, cls, cls.__module__, summary, sizes)
         return cls
 
     return register
