@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shares(item: pytest.Item) -> bool:
-    made = getattr(item, "_fixtureinfo").name2fixturedefs.values()
+    made = item._fixtureinfo.name2fixturedefs.values()
     return any(fixture.scope == "module" for fixtures in made for fixture in fixtures)
 
 

@@ -88,7 +88,7 @@ def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
         assert reason in said[0]
         assert ". Mend: " in said[0]
     for sentence in (
-        "the output is finite and as long as the input: mixtures: estimate of shape (3, 15985)",
+        "the output is as long as the input: mixtures: estimate of shape (3, 15985)",
         "gradients are finite for every input and reach every parameter: mixtures: unused.weight gets no gradient",
         "all that it holds moves with it: window stays on cpu",
     ):

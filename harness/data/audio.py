@@ -9,6 +9,7 @@ import numpy as np
 SAMPLE_RATE = 16_000
 FRAME = 512  # 32 ms: the frame of every level measurement
 ACTIVE_RANGE_DB = 40.0  # frames within 40 dB of the loudest count as active
+BOUNDARY_SECONDS = 0.05  # the unit in which a word's onset and offset are told and estimated
 
 
 def decode_g722(path: Path) -> np.ndarray:

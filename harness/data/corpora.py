@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +38,11 @@ class LeaveOut(_Strict):
 
 
 class SplitRule(_Strict):
-    """`by: name` hashes the recording's name (SHA-1) into parts; `by: list` names the recordings of each split.
-    The voices `held_out` give the mismatched test only."""
+    """`by: name` hashes the recording's name (SHA-1) into parts, `by: voice` the voice's without its number, for `iven` and
+    `iven2` are nearly one voice; `by: list` names the recordings of each split. The voices `held_out` give the mismatched
+    test only."""
 
-    by: Literal["name", "list"]
+    by: Literal["name", "voice", "list"]
     train: int = 8
     validation: int = 1
     test: int = 1
@@ -51,20 +53,30 @@ class SplitRule(_Strict):
         """The split of a recording: train, validation, test, mismatched, or unused (a held-out voice's other names)."""
         if self.by == "list":
             return next((split for split, names in self.lists.items() if name in names), "unused")
-        place = int(hashlib.sha1(name.encode()).hexdigest(), 16) % (self.train + self.validation + self.test)
+        key = name if self.by == "name" else re.sub(r"(?<=[A-Za-z]{2})\d+$", "", voice)
+        place = int(hashlib.sha1(key.encode()).hexdigest(), 16) % (self.train + self.validation + self.test)
         split = "train" if place < self.train else "validation" if place < self.train + self.validation else "test"
         if voice in self.held_out:
             return "mismatched" if split == "test" else "unused"
         return split
 
 
+class Reading(_Strict):
+    """How a synthesiser says a word. rate: words a minute; pitch: 0 to 99, of the voice's own range."""
+
+    language: str
+    rate: int
+    pitch: int
+
+
 class Card(_Strict):
     """One corpus. Recorded corpora have a `layout` and a split rule; made noises have a `maker` and the minutes of each
-    split's track."""
+    split's track; made words have the `words` to train on, the `unknown` ones of open-set tests, the `readings` of each, and
+    the voices that are no imitation of people (`novelty`)."""
 
     name: str
     title: str
-    kind: Literal["speech", "noise"]
+    kind: Literal["speech", "words", "noise"]
     version: str
     synthetic: bool
     licence: str
@@ -80,10 +92,14 @@ class Card(_Strict):
     contents: dict[str, Contents] = {}
     leave_out: LeaveOut = LeaveOut()
     split: SplitRule | None = None
-    maker: Literal["shaped", "babble"] | None = None
+    maker: Literal["shaped", "babble", "espeak"] | None = None
     shape: Literal["speech", "coloured"] | None = None
     talkers: int = 0
     minutes: dict[Split, int] = {}
+    words: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    novelty: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> bool:
@@ -93,12 +109,14 @@ class Card(_Strict):
     def digest(self) -> str:
         """Hash of all that the card says of the bank's contents."""
         made, decoded = {"maker", "shape", "talkers", "minutes"}, {"layout", "contents", "leave_out", "split"}
-        text = self.model_dump_json(include={"name", "version"} | (decoded if self.recorded else made))
+        spoken = {"maker", "words", "unknown", "readings", "novelty", "leave_out", "split"}
+        said = decoded if self.recorded else spoken if self.kind == "words" else made
+        text = self.model_dump_json(include={"name", "version"} | said)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def names(kind: str | None = None) -> list[str]:
-    """Names of all cards, or of those of one kind ("speech" or "noise")."""
+    """Names of all cards, or of those of one kind ("speech", "words" or "noise")."""
     return [path.stem for path in sorted(paths.CARDS.glob("*.yaml")) if kind is None or card(path.stem).kind == kind]
 
 

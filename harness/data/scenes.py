@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -31,35 +31,41 @@ SPLITS = {
 }
 
 
-class Items(BaseModel):
+class JudgedItems(BaseModel):
+    """How many mixtures each judged set holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    validation: int = Field(240, ge=2)
+    matched: int = Field(480, ge=2)
+    mismatched: int = Field(240, ge=0)
+
+    def of(self, test_set: str) -> int:
+        return int(getattr(self, test_set) or 0)
+
+
+class Items(JudgedItems):
     """How many mixtures each judged set holds, and every how many of them DNSMOS judges too. training: mixtures of what
     training hears, which no loss is ranked by: they show how much of it a net has learned by heart."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     validation: int = Field(40, ge=2)
     matched: int = Field(120, ge=2)
     mismatched: int = Field(60, ge=0)
     training: int | None = Field(None, ge=2)
     dnsmos_every: int = Field(1, ge=1)  # DNSMOS takes longer than all other metrics together: every n-th item may do
 
-    def of(self, test_set: str) -> int:
-        return int(getattr(self, test_set) or 0)
 
-
-class MixtureRule(BaseModel):
-    """What mixtures are made of. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
-    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test; train_seconds:
-    how much of the speech, and of each noise, training hears: the beginning of what each voice and each recording has."""
+class NoisyRule(BaseModel):
+    """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
+    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     noise: tuple[str, ...] = Field(("ssn", "babble", "music"), min_length=1)
     unheard: tuple[str, ...] = ("coloured",)
-    snr: tuple[float, float] = (0.0, 15.0)
-    test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
+    snr: tuple[float, float] = (0.0, 20.0)
+    test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 20.0), min_length=1)
     level: tuple[float, float] = (-35.0, -20.0)
-    seconds: float = Field(2.0, gt=0.1, le=30)
-    train_seconds: float | None = Field(None, gt=0)
-    items: Items = Items()
+    seconds: float = Field(1.0, gt=0.1, le=30)
+    items: JudgedItems = JudgedItems()
 
     @field_validator("snr", "level")
     @classmethod
@@ -69,10 +75,32 @@ class MixtureRule(BaseModel):
         return span
 
     @model_validator(mode="after")
-    def _heard(self) -> MixtureRule:
+    def _heard(self) -> Self:
         if self.items.mismatched and not self.unheard:
             raise ValueError("unheard must name a noise, or items.mismatched be 0")
         return self
+
+    @property
+    def samples(self) -> int:
+        """Length of a training mixture."""
+        return round(self.seconds * SAMPLE_RATE)
+
+    def cells(self, test_set: str) -> list[tuple[str, float]]:
+        """Every kind of noise of a judged set at every SNR."""
+        return [
+            (kind, snr) for kind in (self.unheard if test_set == "mismatched" else self.noise) for snr in self.test_snrs
+        ]
+
+
+class MixtureRule(NoisyRule):
+    """What the mixtures of a denoiser are made of. train_seconds: how much of the speech, and of each noise, training hears:
+    the beginning of what each voice and each recording has."""
+
+    snr: tuple[float, float] = (0.0, 15.0)
+    test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
+    seconds: float = Field(2.0, gt=0.1, le=30)
+    train_seconds: float | None = Field(None, gt=0)
+    items: Items = Items()
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,21 @@ def _frame_power(x: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(frames, dim=-1).square() / FRAME  # squares are never written to memory
 
 
+def add_noise(
+    rule: NoisyRule, kinds: dict[str, noises.Noise], rng: np.random.Generator, both: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training mixtures of speech that lies in the first half of a buffer, (2, items, samples): noisy and clean on the device."""
+    items, samples = both.shape[1:]
+    counts = np.bincount(rng.integers(0, len(rule.noise), items), minlength=len(rule.noise))
+    for name, count, end in zip(rule.noise, counts, counts.cumsum(), strict=True):
+        if count:
+            kinds[name].fill(kinds[name].draw("train", rng, count, samples), both[1, end - count : end])
+    snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (rule.snr, rule.level))
+    speech, noise = sounding(both, device)
+    noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
+    return noisy, clean
+
+
 @dataclass(frozen=True)
 class Scenes:
     """Speech, noises and the rule that mixes them."""
@@ -130,19 +173,9 @@ class Scenes:
     def batch(self, seed: int, step: int, items: int, device: torch.device) -> dict[str, torch.Tensor]:
         """Training fields of one update: noisy and clean, (items, samples) on the device. Same seed and step, same batch."""
         rng = np.random.default_rng([seed, step])
-        samples = round(self.rule.seconds * SAMPLE_RATE)
-        both = buffer(device, 2, items, samples)
-        self.speech.fill(self.speech.draw("train", rng, items, samples), both[0])
-        counts = np.bincount(rng.integers(0, len(self.rule.noise), items), minlength=len(self.rule.noise))
-        for name, count, end in zip(self.rule.noise, counts, counts.cumsum(), strict=True):
-            if count:
-                kind = self.kinds[name]
-                kind.fill(kind.draw("train", rng, count, samples), both[1, end - count : end])
-        snr, level = (
-            torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (self.rule.snr, self.rule.level)
-        )
-        speech, noise = sounding(both, device)
-        noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
+        both = buffer(device, 2, items, self.rule.samples)
+        self.speech.fill(self.speech.draw("train", rng, items, self.rule.samples), both[0])
+        noisy, clean = add_noise(self.rule, self.kinds, rng, both, device)
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[Item]:
@@ -161,16 +194,15 @@ class Scenes:
             )
         order = clips.assign(key=[hashlib.sha1(clip.encode()).hexdigest() for clip in clips["clip"]]).sort_values("key")
         turns = order.assign(turn=order.groupby("name").cumcount()).sort_values(["turn", "key"], kind="stable")
-        kinds = self.rule.unheard if test_set == "mismatched" else self.rule.noise
-        cells = [(kind, snr) for kind in kinds for snr in self.rule.test_snrs]
-        rng = np.random.default_rng(int(hashlib.sha1(test_set.encode()).hexdigest()[:8], 16))
+        cells = self.rule.cells(test_set)
+        rng = np.random.default_rng(seed_of(test_set))
         chosen: list[Item] = []
         while len(chosen) < count:
             for cell in rng.permutation(len(cells)):
                 clip = turns.iloc[len(chosen) % len(turns)]
                 kind, snr = cells[cell]
                 noise = self.kinds[kind]
-                plan = self._plan(noise, noise_split, rng, clip)
+                plan = noise_without(self.speech, clip["clip"], noise, noise_split, rng, int(clip.samples))
                 level = round(float(rng.uniform(*self.rule.level)), 2)
                 numbers = tuple(int(number) for number in plan)
                 name = f"{test_set}/{len(chosen):03d}"
@@ -178,17 +210,6 @@ class Scenes:
                     Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
                 )
         return chosen[:count]
-
-    def _plan(self, noise: noises.Noise, split: str, rng: np.random.Generator, clip: pd.Series) -> np.ndarray:
-        """A noise as long as the clip that does not hold the clip itself."""
-        for _ in range(DRAWS):
-            plan = noise.draw(split, rng, 1, int(clip.samples))[0]
-            if not noise.holds(clip["clip"], int(plan[0]), int(clip.samples)):
-                return plan
-        raise UserError(
-            f"corpus {self.speech.card.name!r}: every window of {noise.bank.card.name} holds the clip {clip['clip']!r} itself: "
-            f"too little {split} speech"
-        )
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""
@@ -198,7 +219,33 @@ class Scenes:
         return noisy[0], clean[0]
 
 
-def list_digest(items: list[Item]) -> str:
+def noise_without(
+    speech: Bank, clip: str, noise: noises.Noise, split: str, rng: np.random.Generator, samples: int
+) -> np.ndarray:
+    """The plan of a noise of so many samples that does not hold a clip of the speech itself."""
+    for _ in range(DRAWS):
+        plan = noise.draw(split, rng, 1, samples)[0]
+        if not noise.holds(clip, int(plan[0]), samples):
+            return plan
+    raise UserError(
+        f"corpus {speech.card.name!r}: every window of {noise.bank.card.name} holds the clip {clip!r} itself: "
+        f"too little {split} speech"
+    )
+
+
+def turns(key: str, values: Sequence[int] | np.ndarray) -> Iterator[int]:
+    """Values for ever, in shuffled blocks that hold each once."""
+    rng = np.random.default_rng(seed_of(key))
+    while True:
+        yield from rng.permutation(values).tolist()
+
+
+def seed_of(key: str) -> int:
+    """A seed from a text."""
+    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16)
+
+
+def list_digest(items: Sequence[Any]) -> str:
     """Hash of a list of items: two runs with the same one were judged on the same mixtures."""
     return hashlib.sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()[:12]
 
@@ -210,21 +257,35 @@ def open_scenes(
     say: Callable[[str], None] = print,
     progress: Progress = unseen,
 ) -> Scenes:
-    """Open every corpus that the rule needs. digest: hash of the recordings that training and tests are made from."""
+    """Open every corpus that the rule needs."""
     card = corpora.card(corpus)
     if card.kind != "speech":
         raise UserError(
-            f"corpus {corpus!r} is noise; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
+            f"corpus {corpus!r} is {card.kind}; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
         )
     speech = open_bank(card, data_dir, say, progress)
-    kinds, digests = {}, [speech.digest]
+    kinds = open_kinds(rule, speech, say, progress)
+    digest = scenes_digest(speech, kinds)
+    if rule.train_seconds is not None:
+        speech = speech.shortened(rule.train_seconds)
+        kinds = {n: replace(kind, bank=kind.bank.shortened(rule.train_seconds)) for n, kind in kinds.items()}
+    return Scenes(rule, speech, kinds, digest)
+
+
+def open_kinds(
+    rule: NoisyRule, speech: Bank, say: Callable[[str], None] = print, progress: Progress = unseen
+) -> dict[str, noises.Noise]:
+    """The noises of a rule, by name. speech: the corpus that babble and speech-shaped noise are made from."""
+    kinds = {}
     for name in dict.fromkeys((*rule.noise, *rule.unheard)):
         noise_card = corpora.card(name)
         if noise_card.kind != "noise":
             raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
         kinds[name] = noises.open_noise(noise_card, speech, say, progress)
-        digests.append(kinds[name].bank.digest)
-    if rule.train_seconds is not None:
-        speech = speech.shortened(rule.train_seconds)
-        kinds = {n: replace(kind, bank=kind.bank.shortened(rule.train_seconds)) for n, kind in kinds.items()}
-    return Scenes(rule, speech, kinds, hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16])
+    return kinds
+
+
+def scenes_digest(speech: Bank, kinds: dict[str, noises.Noise]) -> str:
+    """Hash of the recordings that training and tests are made from."""
+    digests = [speech.digest, *(kind.bank.digest for kind in kinds.values())]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ M = TypeVar("M", bound=type[nn.Module])
 @dataclass(frozen=True)
 class ModelInfo:
     """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; settings: what its
-    `__init__` lets a study choose; build: makes one."""
+    `__init__` lets a study choose; sizes: what only a task knows (`classes`); build: makes one."""
 
     name: str
     fields: tuple[str, ...]
@@ -28,6 +28,7 @@ class ModelInfo:
     build: Callable[..., nn.Module]
     module: str
     summary: str
+    sizes: tuple[str, ...] = ()
 
 
 _MODELS: dict[str, ModelInfo] = {}
@@ -36,10 +37,10 @@ _MODELS: dict[str, ModelInfo] = {}
 def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
     """Register an nn.Module class. `GruMask` becomes `gru_mask`; gives: the fields that its `forward` returns as a dict.
 
-    It must be buildable without arguments; keyword-only parameters annotated as the settings of a loss are
-    (`*, dropout: Annotated[float, Range(0, 0.9)] = 0.0`) are settings, which a study may choose. It must have
-    `shared_parameters()`, the last parameters that all of its outputs depend on (weightings that balance gradients need
-    them).
+    It must be buildable without arguments, but for the *sizes* that only a task knows (`classes`), keyword-only parameters
+    without a default. Keyword-only parameters annotated as the settings of a loss are (`*, dropout: Annotated[float,
+    Range(0, 0.9)] = 0.0`) are settings, which a study may choose. It must have `shared_parameters()`, the last parameters
+    that all of its outputs depend on (weightings that balance gradients need them).
     """
 
     def register(cls: M) -> M:
@@ -51,9 +52,14 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
         if not hasattr(cls, "shared_parameters"):
             raise UserError(f"model {name}: needs a method shared_parameters()")
         fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")
+        sizes = tuple(
+            p.name
+            for p in inspect.signature(cls).parameters.values()
+            if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        )
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
         settings = read_settings(f"model {name}", cls.__init__)
-        _MODELS[name] = ModelInfo(name, fields, gives, settings, cls, cls.__module__, summary)
+        _MODELS[name] = ModelInfo(name, fields, gives, settings, cls, cls.__module__, summary, sizes)
         return cls
 
     return register
@@ -70,11 +76,14 @@ def all_models() -> dict[str, ModelInfo]:
     return dict(sorted(_MODELS.items()))
 
 
-def build(name: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
-    """A new model; UserError for a setting that it does not have, or a bad value of one."""
+def build(name: str, settings: Mapping[str, Any] | None = None, **sizes: int) -> nn.Module:
+    """A new model of that name. sizes: all that the task knows (`classes`); the model takes what it needs. UserError for a
+    setting that it does not have, or a bad value of one."""
     info = get(name)
     for setting, value in (settings or {}).items():
         if setting not in info.settings:
             raise unknown(f"setting of {name}", setting, info.settings, "harness losses")
         info.settings[setting].check(value)
-    return info.build(**(settings or {}))
+    if missing := [size for size in info.sizes if size not in sizes]:
+        raise UserError(f"model {name} needs the sizes {', '.join(info.sizes)}; missing: {', '.join(missing)}")
+    return info.build(**(settings or {}), **{size: sizes[size] for size in info.sizes})
