@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from harness import paths
-from harness.data import corpora, words
+from harness.data import corpora, espeak, words
 from harness.data.audio import SAMPLE_RATE, active_level
 from harness.data.corpora import Reading
 from harness.errors import UserError
@@ -18,7 +18,7 @@ def spoken() -> words.Words:
 def few(monkeypatch, tmp_path):
     """A card of two words in three voices, made under a folder of its own."""
     monkeypatch.setattr(paths, "AUDIO", tmp_path)
-    monkeypatch.setattr(words.espeak, "voices", lambda: ["m1", "f2", "croak"])
+    monkeypatch.setattr(espeak, "voices", lambda: ["m1", "f2", "croak"])
     reading = Reading(language="en", rate=150, pitch=50)
     return corpora.card("spoken_words").model_copy(
         update={"words": ("yes", "no"), "unknown": (), "readings": (reading,)}
@@ -62,13 +62,14 @@ def test_clips_are_trimmed_of_one_level_and_fit_a_second(spoken):
     for row in rng.choice(len(spoken.starts), 200, replace=False):
         clip = spoken.bank.samples[spoken.starts[row] :][: spoken.lengths[row]]
         assert 0.1 * SAMPLE_RATE < len(clip) <= words.LONGEST * SAMPLE_RATE
-        assert np.abs(clip.astype(int)).max() <= words.PEAK * 32768
+        assert np.abs(clip.astype(int)).max() <= espeak.PEAK * 32768
         assert (
-            active_level(clip) == pytest.approx(words.LEVEL, abs=0.1) or np.abs(clip).max() > 0.99 * words.PEAK * 32768
+            active_level(clip) == pytest.approx(espeak.LEVEL, abs=0.1)
+            or np.abs(clip).max() > 0.99 * espeak.PEAK * 32768
         )
-        ends = [(part.astype(float) ** 2).mean() for part in (clip[: words.STEP], clip[-words.STEP :])]
-        loudest = max((part.astype(float) ** 2).mean() for part in clip.reshape(-1, words.STEP))
-        assert 10 * np.log10(min(ends) / loudest) > -words.TRIM_DB - 1
+        ends = [(part.astype(float) ** 2).mean() for part in (clip[: espeak.STEP], clip[-espeak.STEP :])]
+        loudest = max((part.astype(float) ** 2).mean() for part in clip.reshape(-1, espeak.STEP))
+        assert 10 * np.log10(min(ends) / loudest) > -espeak.TRIM_DB - 1
 
 
 def test_a_new_process_says_the_same_samples(few, tmp_path, monkeypatch):
