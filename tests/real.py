@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch
 from harness.data import corpora, fetch
 from harness.data.bank import Bank, open_bank
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
+from harness.data.word_scenes import TASKS, WordScenes, open_word_scenes
 
 CPU = torch.device("cpu")
 
@@ -25,6 +28,17 @@ def scenes() -> Scenes:
 def short_scenes() -> Scenes:
     """The same with training windows of half a second, for quick trainings."""
     return open_scenes("prompts", MixtureRule(seconds=0.5), say=lambda text: None)
+
+
+@lru_cache(maxsize=8)
+def word_scenes(task: str, **rule: Any) -> WordScenes:
+    """Spoken words by a task's own rule, or with some of it changed."""
+    return open_word_scenes(task, "spoken_words", TASKS[task].rule(**rule), say=lambda text: None)
+
+
+@lru_cache(maxsize=1)
+def voice_scenes() -> VoiceScenes:
+    return open_voice_scenes("prompts", say=lambda text: None)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
 """Words from the synthesiser eSpeak NG: a shared library, driven by ctypes in a process of its own.
 
 The library is not safe among threads, changes the process's locale, and what it says depends on all that it said before
-(its flutter runs on). A fresh process that is asked in a fixed order says the same samples every time.
+(its flutter runs on). A fresh process that is asked in a fixed order says the same samples every time; this module loads no
+torch, so that one starts in a second.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.corpora import Reading
+from harness.data.audio import SAMPLE_RATE, active_level
+from harness.data.corpora import Card, Reading
 from harness.errors import UserError
 
-SAMPLE_RATE = 22_050
+SAID_RATE = 22_050
 RATE, PITCH = 1, 3  # espeak_PARAMETER
 SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: the callback has had all samples when espeak_Synth returns
 UTF8 = 1
+
+RESAMPLED = (320, 441)  # 22.05 kHz to 16 kHz
+STEP = SAMPLE_RATE // 200  # 5 ms: the grid of onsets and offsets
+TRIM_DB = 40.0  # below the loudest step, what comes before and after a word is silence
+LEVEL = -26.0  # dBFS of the active part
+PEAK = 0.3  # three at once do not clip
 
 Say = Callable[[str, str, Reading], np.ndarray]
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -42,7 +50,7 @@ def loaded(version: str) -> Say:
         raise UserError(
             f"eSpeak NG {found} is installed, the card asks for {version}: pip install espeakng-loader==0.2.4"
         )
-    if library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0) != SAMPLE_RATE:
+    if library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0) != SAID_RATE:
         raise UserError("eSpeak NG does not start: pip install --force-reinstall espeakng-loader")
     pieces: list[np.ndarray] = []
 
@@ -74,3 +82,37 @@ def voices() -> list[str]:
     import espeakng_loader
 
     return sorted(path.name for path in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir())
+
+
+def spoken(card: Card, voice: str) -> dict[tuple[str, int], np.ndarray]:
+    """All that a voice says: by word and number of the reading, samples at 16 kHz as they are kept."""
+    say = loaded(card.version)
+    return {
+        (word, number): _trimmed(say(word, voice, reading))
+        for number, reading in enumerate(card.readings)
+        for word in card.words + card.unknown
+    }
+
+
+@functools.cache
+def _low_pass() -> np.ndarray:
+    """What `resample_poly` would design anew for each word, at twice the cost of the word: its Kaiser window of beta 5."""
+    from scipy.signal import firwin
+
+    most = max(RESAMPLED)
+    return firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)).astype(np.float32)
+
+
+def _trimmed(samples: np.ndarray) -> np.ndarray:
+    """Samples at 22.05 kHz, int16, as they are kept: 16 kHz (scipy's `resample_poly`), trimmed, at one level."""
+    from scipy.signal import resample_poly
+
+    audio = resample_poly(samples.astype(np.float32) / 32768, *RESAMPLED, window=_low_pass())
+    steps = audio[: len(audio) // STEP * STEP].reshape(-1, STEP)
+    power = (steps**2).mean(1)
+    if not power.any():
+        return np.zeros(0, np.int16)
+    heard = np.flatnonzero(power >= power.max() * 10 ** (-TRIM_DB / 10))
+    word = steps[heard[0] : heard[-1] + 1].ravel()
+    gain = 10 ** ((LEVEL - active_level(word * 32768)) / 20)
+    return np.rint(word * (32767 * min(gain, PEAK / np.abs(word).max()))).astype(np.int16)

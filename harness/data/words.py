@@ -1,6 +1,6 @@
 """Spoken words: each word in each voice and reading, synthesised once and kept as a bank.
 
-What is kept is trimmed by energy, so that a word's first and last sample are its onset and offset, and all are equally loud.
+A word's first and last sample are its onset and offset, and all are equally loud.
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ import pandas as pd
 
 from harness import paths
 from harness.data import espeak
-from harness.data.audio import SAMPLE_RATE, active_level
+from harness.data.audio import SAMPLE_RATE
 from harness.data.bank import Bank, opened, placed
 from harness.data.corpora import Card
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
-WORDS_VERSION = 1  # raise it when what follows makes other samples
-RESAMPLED = (320, 441)  # 22.05 kHz to 16 kHz
-STEP = SAMPLE_RATE // 200  # 5 ms: the grid of onsets and offsets
-TRIM_DB = 40.0  # below the loudest step, what comes before and after a word is silence
-LEVEL = -26.0  # dBFS of the active part
-PEAK = 0.3  # three at once do not clip
+WORDS_VERSION = 1  # raise it when the same card comes to be other samples
 LONGEST = 1.0  # seconds: what a scene may count on
 
 
@@ -77,7 +72,7 @@ def _synthesised(card: Card, voices: list[str], progress: Progress) -> Iterator[
     """The rows of the table of clips, with samples (`audio`)."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         for done, (voice, said) in enumerate(
-            zip(voices, process.map(functools.partial(_speak, card), voices), strict=True), 1
+            zip(voices, process.map(functools.partial(espeak.spoken, card), voices), strict=True), 1
         ):
             split = card.split.of("", voice) if card.split else ""
             for (word, reading), audio in said.items():
@@ -115,37 +110,3 @@ def _indexed(bank: Bank) -> Words:
         starts=clips.start.to_numpy(),
         lengths=clips.samples.to_numpy(),
     )
-
-
-def _speak(card: Card, voice: str) -> dict[tuple[str, int], np.ndarray]:
-    """All that a voice says: by word and number of the reading, samples at 16 kHz."""
-    say = espeak.loaded(card.version)
-    return {
-        (word, number): _trimmed(say(word, voice, reading))
-        for number, reading in enumerate(card.readings)
-        for word in card.words + card.unknown
-    }
-
-
-@functools.cache
-def _low_pass() -> np.ndarray:
-    """What `resample_poly` would design anew for each word, at twice the cost of the word: its Kaiser window of beta 5."""
-    from scipy.signal import firwin
-
-    most = max(RESAMPLED)
-    return firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)).astype(np.float32)
-
-
-def _trimmed(samples: np.ndarray) -> np.ndarray:
-    """Samples at 22.05 kHz, int16, as they are kept: 16 kHz (scipy's `resample_poly`), trimmed, at one level."""
-    from scipy.signal import resample_poly
-
-    audio = resample_poly(samples.astype(np.float32) / 32768, *RESAMPLED, window=_low_pass())
-    steps = audio[: len(audio) // STEP * STEP].reshape(-1, STEP)
-    power = (steps**2).mean(1)
-    if not power.any():
-        return np.zeros(0, np.int16)
-    heard = np.flatnonzero(power >= power.max() * 10 ** (-TRIM_DB / 10))
-    word = steps[heard[0] : heard[-1] + 1].ravel()
-    gain = 10 ** ((LEVEL - active_level(word * 32768)) / 20)
-    return np.rint(word * (32767 * min(gain, PEAK / np.abs(word).max()))).astype(np.int16)

@@ -17,6 +17,7 @@ HOP = 160  # 10 ms, of frames of 32 ms
 MELS = 40
 CHANNELS, EMBEDDING = 96, 64
 LOWEST_HZ = 60.0
+SLIDE = 3  # bands
 FLOOR = 1e-7  # power of a mel band in a clip of digital silence: far below the noise of any recording
 LEAST_SPREAD = 0.1  # spread of log-mel values below which a clip is not stretched: silence stays flat
 FRAME_SECONDS = 4 * HOP / SAMPLE_RATE  # from one frame of the trunk to the next
@@ -34,6 +35,7 @@ class LogMel(nn.Module):
         self.hide = nn.Sequential(
             transforms.FrequencyMasking(8, iid_masks=True), transforms.TimeMasking(10, iid_masks=True, p=0.5)
         )
+        self.bank: torch.Tensor
 
     def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         with torch.autocast(noisy.device.type, enabled=False):
@@ -42,7 +44,14 @@ class LogMel(nn.Module):
             features = features - features.mean(-1, keepdim=True)
             spread = (features.square().mean((-2, -1), keepdim=True) + LEAST_SPREAD**2).sqrt()
             features = (features / spread)[:, None]
-        return self.hide(features) if self.training else features
+        return self.hide(slid(features)) if self.training else features
+
+
+def slid(features: torch.Tensor) -> torch.Tensor:
+    """Each item's bands moved by up to SLIDE, (batch, 1, mels, frames): talkers of other sizes (Jaitly & Hinton 2013)."""
+    shift = torch.randint(-SLIDE, SLIDE + 1, (len(features), 1), device=features.device)
+    bands = (torch.arange(MELS, device=features.device) + shift).clamp(0, MELS - 1)
+    return features.gather(2, bands[:, None, :, None].expand_as(features))
 
 
 class Separable(nn.Module):

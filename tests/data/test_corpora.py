@@ -30,6 +30,12 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
         assert set(card.upstream) == set(card.contents)
         assert all(url.startswith("https://") for url in card.upstream.values())
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in card.packages.values())
+    elif card.kind == "words":
+        assert card.synthetic
+        assert any("ynthetic" in flaw for flaw in card.flaws)
+        assert card.attribution
+        assert not set(card.words) & set(card.unknown)
+        assert card.words[:10] == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     else:
         assert card.maker
         assert set(card.minutes) == {"train", "validation", "test"}
@@ -39,7 +45,8 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
 def test_speech_and_noise_are_told_apart():
     assert corpora.names("speech") == ["prompts"]
     assert set(corpora.names("noise")) == NOISES
-    assert set(corpora.names()) == NOISES | {"prompts"}
+    assert corpora.names("words") == ["spoken_words"]
+    assert set(corpora.names()) == NOISES | {"prompts", "spoken_words"}
 
 
 def test_no_recording_lies_in_two_splits():
@@ -47,6 +54,13 @@ def test_no_recording_lies_in_two_splits():
         assert not clips["clip"].duplicated().any()
         ids = [set(rows["clip"]) for _, rows in clips.groupby("split")]
         assert sum(map(len, ids)) == len(set.union(*ids)) == len(clips)
+
+
+def test_voices_that_differ_by_a_number_share_a_split_but_for_the_base_ones():
+    rule = SplitRule(by="voice", train=6, validation=2, test=2)
+    assert len({rule.of("", voice) for voice in ("iven", "iven2", "iven3", "iven4")}) == 1
+    assert len({rule.of("", f"m{number}") for number in range(1, 9)}) > 1
+    assert rule.of("yes", "Annie") == rule.of("no", "Annie")
 
 
 def test_a_prompt_name_lies_in_one_split_for_every_language():
