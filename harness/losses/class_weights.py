@@ -24,7 +24,7 @@ def weight_tensor(setting: str, weights: tuple[float, ...] | None, logits: Tenso
     if weights is None:
         return None
     if len(weights) != logits.shape[-1]:
-        raise UserError(f"{setting} has {len(weights)} numbers where there are {logits.shape[-1]} classes")
+        raise UserError(f"{setting} needs one number for each of {logits.shape[-1]} classes, not {len(weights)}")
     return _constant(tuple(weights), logits.device, logits.dtype)
 
 

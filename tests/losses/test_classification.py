@@ -107,7 +107,7 @@ def test_the_slope_is_finite_for_a_gamma_below_one_where_the_class_is_sure():
 
 
 def test_a_wrong_number_of_weights_is_one_line_that_names_the_setting():
-    message = "cross_entropy.class_weights has 2 numbers where there are 3 classes"
+    message = "cross_entropy.class_weights needs one number for each of 3 classes, not 2"
     with pytest.raises(UserError, match=f"^{message}$"):
         cross_entropy(LOGITS, LABEL, class_weights=(1.0, 2.0))
 

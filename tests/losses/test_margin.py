@@ -54,5 +54,5 @@ def test_without_a_pair_of_classes_multi_label_margin_is_0_and_pulls_nowhere(tar
 
 
 def test_a_wrong_number_of_weights_names_the_setting():
-    with pytest.raises(UserError, match=r"^multi_margin\.weight has 1 numbers where there are 3 classes$"):
+    with pytest.raises(UserError, match=r"^multi_margin\.weight needs one number for each of 3 classes, not 1$"):
         multi_margin(LOGITS, LABEL, weight=(1.0,))
