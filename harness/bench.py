@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness import losses, outbox, spec, throughput
+from harness import loads, losses, outbox, spec, throughput
 from harness.trial import Context, device_name
 
 BASELINE = "mse"
@@ -61,9 +61,9 @@ def data_share(context: Context, step_ms: float) -> float:
 
 def speech(context: Context, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Noisy and clean recordings, 8 x seconds at 16 kHz: training windows in a row."""
-    windows = -(-round(seconds * throughput.RATE) // round(context.study.scenes.seconds * throughput.RATE))
-    batches = [context.scenes.batch(0, step, throughput.ITEMS, context.device) for step in range(windows)]
-    samples = round(seconds * throughput.RATE)
+    windows = -(-round(seconds * loads.RATE) // round(context.study.scenes.seconds * loads.RATE))
+    batches = [context.scenes.batch(0, step, loads.ITEMS, context.device) for step in range(windows)]
+    samples = round(seconds * loads.RATE)
     noisy, clean = (torch.cat([batch[name] for batch in batches], -1)[:, :samples] for name in ("noisy", "clean"))
     return noisy.contiguous(), clean.contiguous()
 

@@ -257,7 +257,7 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
         settings = "\n".join(f"{key}={value['default']}" for key, value in row["settings"].items())
         minimum = "" if row["minimum"] is None else f"{row['minimum']:g} {row['unit']}".strip()
         fields = "\n".join([*row["fields"], *(f"\\[{name}]" for name in row["optional_fields"])])
-        cells = (fields, settings, minimum, " ".join(row["targets"]), " ".join(row["tasks"]))
+        cells = (fields, settings, minimum, " ".join(row["targets"]), " ".join(row["tasks"]) or "none yet")
         table.add_row(" = ".join([row["name"], *row["aliases"]]), *cells)
     console.print(table)
     _say("ranges of the settings, papers, families and versions: harness losses --json")

@@ -64,24 +64,51 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class PerClass:
+    """A number for each class, or None, where every class counts 1.
+
+    Written `Annotated[tuple[float, ...] | None, PerClass(Range(0, 100))]`, and in a loss expression as it is in Python,
+    `class_weights=(0.5, 2)`. How many there must be only a model tells: the loss checks that. No search runs over them.
+    """
+
+    limits: Range
+
+    def __str__(self) -> str:
+        return f"None, or a number from {self.limits} for each class"
+
+    def read(self, value: Any) -> tuple[float, ...] | None:
+        """`value` as a tuple; None if it is not valid. Lists will do: JSON has no tuples."""
+        if not isinstance(value, list | tuple) or not value:
+            return None
+        valid = all(
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and self.limits.low <= number <= self.limits.high
+            for number in value
+        )
+        return tuple(map(float, value)) if valid else None
+
+
+@dataclass(frozen=True)
 class Setting:
-    """One setting of one loss or model. `range` goes with the kinds float and int, `choices` with choice, `rows` with rows."""
+    """One setting of one loss or model. `range` goes with the kinds float and int, the others with the kinds of their names."""
 
     owner: str
     name: str
     default: Any
-    kind: Literal["float", "int", "bool", "choice", "rows"]
+    kind: Literal["float", "int", "bool", "choice", "rows", "per_class"]
     range: Range | None = None
     choices: tuple[Any, ...] = ()
     rows: Rows | None = None
+    per_class: PerClass | None = None
 
     @property
     def valid(self) -> str:
         """The valid values in words, for error messages and help."""
         if self.range is not None:
             return f"a {'whole ' if self.kind == 'int' else ''}number from {self.range}"
-        if self.rows is not None:
-            return str(self.rows)
+        if self.rows or self.per_class:
+            return str(self.rows or self.per_class)
         return "True or False" if self.kind == "bool" else "one of " + ", ".join(map(repr, self.choices))
 
     def check(self, value: Any) -> Any:
@@ -101,6 +128,8 @@ class Setting:
                     return choice
         elif self.rows is not None and (table := self.rows.read(value)) is not None:
             return table
+        elif self.per_class is not None and (value is None or (numbers := self.per_class.read(value)) is not None):
+            return None if value is None else numbers
         raise UserError(f"{self.owner}.{self.name} = {value!r} is not valid: it must be {self.valid}")
 
 
@@ -171,7 +200,10 @@ def _annotated(owner: str, name: str, annotation: Any, default: Any) -> Setting:
             return Setting(owner, name, default, kinds[base], range=ranges[0])
         if get_origin(base) is tuple and len(tables) == 1:
             return Setting(owner, name, default, "rows", rows=tables[0])
+        if len(per_class := [note for note in notes if isinstance(note, PerClass)]) == 1:
+            return Setting(owner, name, default, "per_class", per_class=per_class[0])
     raise UserError(
         f"{owner}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
-        "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], Literal[...] or bool"
+        "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], "
+        "Annotated[tuple[float, ...] | None, PerClass(Range(low, high))], Literal[...] or bool"
     )

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from harness import losses, models, train
+from harness import loads, losses, models, train
 from harness.tasks.fields import complete
 
-ITEMS, SECONDS, RATE = 8, 3.0, 16_000  # a loss alone: 8 items of 3 s at 16 kHz
 MIN_RUN_SECONDS = 0.4
 STEPS = 12
 
@@ -69,18 +68,16 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
 
 
 def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float, float, float]:
-    """Median ms, interquartile range and peak MiB of forward and backward on 8 x 3 s of noise."""
-    generator = torch.Generator().manual_seed(0)
-    clean = (0.1 * torch.randn(ITEMS, round(SECONDS * RATE), generator=generator)).to(device)
-    noisy = clean + (0.05 * torch.randn(clean.shape, generator=generator)).to(device)
-    estimate = (0.8 * noisy).requires_grad_()
-    weight = torch.ones(512, 512, device=device, requires_grad=True)
-    given = {"noisy": noisy, "clean": clean, "estimate": estimate, "parameters": [weight]}
+    """Median ms, interquartile range and peak MiB of forward and backward on the load of its kind."""
     needed = (*objective.combination.fields, *objective.combination.optional_fields)
+    given = loads.load(objective.combination.fields, device)
+    predicted = [field for field in given.values() if field.requires_grad]
+    weights = {"parameters": [torch.ones(512, 512, device=device, requires_grad=True)]}
 
     def call() -> None:
-        estimate.grad = None
-        objective(complete(given, needed))[0].backward()
+        for field in predicted:
+            field.grad = None
+        objective(complete({**given, **weights}, needed))[0].backward()
 
     median, spread = timed(call, device)
     return median, spread, peak_memory(call, device)
@@ -163,7 +160,9 @@ def measure(
     name: str,
 ) -> Cost:
     """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's."""
-    base, objective = (losses.Objective(losses.parse(text)).to(device) for text in (baseline, expression))
+    base, objective = (
+        losses.Objective(losses.parse(text), sizes=loads.SIZES).to(device) for text in (baseline, expression)
+    )
     base_ms = loss_alone(base, device)[0]
     median, spread, peak = loss_alone(objective, device)
     step = training_step(model_name, expression, batches, device)
@@ -178,6 +177,6 @@ def measure(
         ratio_to_mse=1.0 if expression == baseline else median / base_ms,
         step_ms=step,
         updates_per_s=1e3 / step,
-        audio_s_per_s=1e3 / step * items * samples / RATE,
+        audio_s_per_s=1e3 / step * items * samples / loads.RATE,
         peak_mib=peak,
     )

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from harness import catalogue, losses, models, spec, train
-from harness.conformance.inputs import FIELDS, SIZES, make
+from harness.conformance.inputs import activate, built, learned, make
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
 
 FILE = Path(__file__).parent / "golden.json"
@@ -35,12 +35,12 @@ def trained(name: str, scenes: Scenes) -> list[float]:
 
 def descended(name: str) -> list[float]:
     """The loss at a few points of a descent on made-up fields, for losses that no task feeds yet."""
-    loss = losses.build(name, sizes=SIZES)
+    loss = built(losses.get(name))
     leaves = make(losses.get(name))
-    free = {key: leaf.requires_grad_() for key, leaf in leaves.items() if leaf.is_floating_point()}
+    free = {key: leaves[key].requires_grad_() for key in learned(leaves)}
     values = []
     for _ in range(UPDATES):
-        value = loss({key: FIELDS[key].activate(leaf) for key, leaf in leaves.items()}).mean()
+        value = loss(activate(leaves)).mean()
         gradients = torch.autograd.grad(value, list(free.values()))
         with torch.no_grad():
             for leaf, gradient in zip(free.values(), gradients, strict=True):

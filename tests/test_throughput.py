@@ -4,8 +4,8 @@ import time
 import pytest
 import torch
 
-from harness import losses, throughput
-from harness.losses import Objective
+from harness import loads, losses, throughput
+from harness.losses import Objective, all_losses
 from tests.real import CPU, short_scenes
 
 MIB = 2**20
@@ -59,6 +59,38 @@ def test_a_loss_alone_has_a_time_a_spread_and_needs_room_for_its_gradient(expres
     assert spread >= 0
     # The gradient alone is as large as the estimate: 8 x 3 s of float32.
     assert peak >= 8 * 48_000 * 4 / MIB
+
+
+@pytest.mark.parametrize("name", all_losses())
+def test_every_loss_has_a_load_that_it_is_timed_on(name, monkeypatch):
+    monkeypatch.setattr(throughput, "timed", lambda function, device: (function(), (1.0, 0.0))[1])
+    monkeypatch.setattr(throughput, "peak_memory", lambda function, device: 0.0)
+    objective = Objective(losses.parse(name), sizes=loads.SIZES)
+    assert throughput.loss_alone(objective, CPU)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes"),
+    [
+        (["estimate", "clean", "noisy"], {"estimate": (8, 48_000), "noisy": (8, 48_000)}),
+        (["embedding", "label"], {"embedding": (256, 128), "logits": (256, 35), "label": (256,)}),
+        (["anchor", "positive", "negative"], {"embedding": (256, 128)}),
+        (["log_probs", "label"], {"logits": (256, 35)}),
+        (["log_probs", "tokens"], {"log_probs": (8, 300, 32), "tokens": (8, 40)}),
+        (["parameters"], {"estimate": (8, 48_000)}),
+    ],
+)
+def test_a_load_has_the_size_of_a_usual_batch_and_gradients_where_a_model_predicts(fields, shapes):
+    made = loads.load(fields, CPU)
+    assert {name: tuple(made[name].shape) for name in shapes} == shapes
+    assert {name for name, field in made.items() if field.requires_grad} == set(made) & set(loads.PREDICTED)
+
+
+def test_a_loss_with_class_vectors_is_measured_by_the_sizes_of_its_load():
+    objective = Objective(losses.parse("cross_entropy + aam_softmax"), sizes=loads.SIZES)
+    median, _, peak = throughput.loss_alone(objective, CPU)
+    assert 0.01 < median < 500
+    assert peak > 0
 
 
 def test_a_dearer_loss_costs_more():

@@ -5,15 +5,15 @@ A *leaf* is the tensor that is differentiated; `activate` turns it into the fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.losses.registry import LossInfo, build
+from harness.losses.registry import LossInfo, RegisteredLoss, build
 
 BATCH, SOURCES, SYMBOLS, TOKENS, CLASSES, DIM = 4, 2, 6, 3, 3, 5
 SIZES = {"classes": CLASSES, "dim": DIM}
@@ -51,6 +51,35 @@ def aligned(leaves: Leaves) -> Tensor:
     return 20 * torch.nn.functional.one_hot(symbols, SYMBOLS).double()
 
 
+def confident(leaves: Leaves) -> Tensor:
+    """Logits that are sure of the target."""
+    if "target_prob" in leaves:
+        return leaves["target_prob"].clamp(min=1e-12).log()
+    if "label" in leaves:
+        return 20 * torch.eye(CLASSES, dtype=torch.float64)[leaves["label"]]
+    return 20 * (2 * leaves["targets"] - 1)
+
+
+def placed(leaves: Leaves) -> Tensor:
+    """Embeddings on the axis of their class; on one axis, all of them, where pairs are given."""
+    axes = torch.eye(CLASSES, DIM, dtype=torch.float64)
+    return axes[leaves["label"]] if "label" in leaves else axes[:1].expand(BATCH, DIM)
+
+
+def far_if_different(leaves: Leaves) -> Tensor:
+    """Partners for `placed`: at the same place, or far away on the other side."""
+    return placed(leaves) * torch.where(leaves["same"] > 0, 1.0, -100.0)[:, None]
+
+
+def given(*rows: Any) -> Callable[[torch.Generator, int], Tensor]:
+    """These rows, one for each of BATCH items."""
+    return lambda g, n: torch.tensor(rows, dtype=torch.float64)
+
+
+def constant(value: float, *shape: int) -> Callable[[Leaves], Tensor]:
+    return lambda leaves: torch.full((BATCH, *shape), value, dtype=torch.float64)
+
+
 FIELDS = {
     "estimate": Field(normal(-1), lambda leaves: leaves["clean"], length=("lengths", 1)),
     "clean": Field(normal(-1), length=("lengths", 1)),
@@ -66,10 +95,37 @@ FIELDS = {
         lambda g, n: torch.randint(1, SYMBOLS - 1, (BATCH, TOKENS), generator=g), length=("token_lengths", 1)
     ),
     "token_lengths": Field(lambda g, n: torch.tensor([TOKENS, 1, 2, TOKENS])),
-    "embedding": Field(normal(DIM), lambda leaves: torch.eye(CLASSES, DIM, dtype=torch.float64)[leaves["label"]]),
+    "embedding": Field(normal(DIM), placed),
     "label": Field(lambda g, n: torch.tensor([0, 1, 0, 2])),
+    "logits": Field(normal(CLASSES), confident),
+    "prob": Field(normal(CLASSES), confident, torch.sigmoid),
+    "targets": Field(given([1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1])),
+    "target_prob": Field(given([1, 0, 0], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0, 0.5, 0.5])),
+    "other": Field(normal(DIM), far_if_different),
+    "same": Field(given(1, -1, -1, 1)),
+    "distance": Field(normal(), lambda leaves: torch.where(leaves["same"] > 0, 0.0, 100.0).double(), torch.abs),
+    "anchor": Field(normal(DIM), constant(0, DIM)),
+    "positive": Field(normal(DIM), constant(0, DIM)),
+    "negative": Field(normal(DIM), constant(100, DIM)),
+    "score": Field(normal(), lambda leaves: 100 * leaves["order"]),
+    "other_score": Field(normal(), constant(0)),
+    "order": Field(given(1, -1, -1, 1)),
+    "rate": Field(normal(), lambda leaves: leaves["count"].clamp(min=1e-4).log()),
+    "count": Field(given(2, 0, 3, 1)),
+    "boundary": Field(normal(2), lambda leaves: leaves["target_boundary"]),
+    "log_variance": Field(normal(2), constant(-30, 2)),
+    "target_boundary": Field(normal(2)),
     "parameters": Field(normal(7), lambda leaves: torch.zeros(BATCH, 7).double(), lambda leaf: [leaf[0], leaf[1:]]),
 }
+
+# A class is one of the whole item, where a string of tokens is spelt in frames.
+OF_ITEMS = {"log_probs": Field(normal(CLASSES), confident, lambda leaf: leaf.log_softmax(-1))}
+PER_CLASS = ("logits", "prob", "log_probs", "targets", "target_prob")
+
+
+def field(name: str, beside: Collection[str]) -> Field:
+    """How to make a field for a loss that takes these."""
+    return OF_ITEMS[name] if name in OF_ITEMS and "label" in beside else FIELDS[name]
 
 
 def make(info: LossInfo, seed: int = 0, samples: int | None = None, optional: bool = True) -> Leaves:
@@ -80,28 +136,40 @@ def make(info: LossInfo, seed: int = 0, samples: int | None = None, optional: bo
     generator = torch.Generator().manual_seed(seed)
     samples = samples or NEEDED.get(info.name, SAMPLES)
     return {
-        name: FIELDS[name].make(generator, 12 if name in ("log_probs", "frame_lengths") else samples) for name in names
+        name: field(name, names).make(generator, 12 if name in ("log_probs", "frame_lengths") else samples)
+        for name in names
     }
 
 
 def learned(leaves: Leaves) -> list[str]:
     """The fields that a model outputs."""
-    return [name for name in leaves if FIELDS[name].perfect]
+    return [name for name in leaves if field(name, leaves).perfect]
 
 
 def perfect(leaves: Leaves) -> Leaves:
     """The same targets with the output that a loss should like best."""
-    best = {name: field.perfect(leaves) for name, field in FIELDS.items() if name in leaves and field.perfect}
-    return leaves | best
+    known = {name: field(name, leaves).perfect for name in leaves}
+    return leaves | {name: best(leaves) for name, best in known.items() if best}
 
 
 def activate(leaves: Leaves) -> dict[str, Any]:
-    return {name: FIELDS[name].activate(leaf) for name, leaf in leaves.items()}
+    return {name: field(name, leaves).activate(leaf) for name, leaf in leaves.items()}
+
+
+def built(info: LossInfo, settings: dict | None = None) -> RegisteredLoss:
+    """A new instance of a loss, each equal to the last. Class vectors lie where the perfect embeddings do."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        loss = build(info.name, settings, SIZES)
+    for parameter in loss.parameters():
+        if parameter.dim() == 2:
+            nn.init.eye_(parameter)
+    return loss
 
 
 def evaluate(info: LossInfo, leaves: Leaves, settings: dict | None = None) -> Tensor:
     """Value of a new instance of the loss, in evaluation mode and in the precision of the leaves."""
-    return build(info.name, settings, SIZES).eval()(activate(leaves))
+    return built(info, settings).eval()(activate(leaves))
 
 
 def alone(leaves: Leaves, item: int) -> Leaves:
@@ -109,7 +177,7 @@ def alone(leaves: Leaves, item: int) -> Leaves:
     single = {}
     for name, leaf in leaves.items():
         single[name] = leaf[item : item + 1]
-        if (length := FIELDS[name].length) and length[0] in leaves:
+        if (length := field(name, leaves).length) and length[0] in leaves:
             length_field, axis = length
             single[name] = single[name].narrow(axis, 0, int(leaves[length_field][item]))
     return single
@@ -119,7 +187,7 @@ def spoil_padding(leaves: Leaves) -> Leaves:
     """The same items with nonsense behind their ends."""
     spoilt = dict(leaves)
     for name, leaf in leaves.items():
-        if (length := FIELDS[name].length) and length[0] in leaves:
+        if (length := field(name, leaves).length) and length[0] in leaves:
             length_field, axis = length
             position = torch.arange(leaf.shape[axis]).view(-1, *[1] * (leaf.dim() - 1 - axis))
             end = leaves[length_field].view(-1, *[1] * (leaf.dim() - 1))
@@ -147,15 +215,21 @@ def stress(info: LossInfo) -> dict[str, Leaves]:
         cases["one class"] = leaves | {"label": torch.zeros(BATCH, dtype=torch.long)}
         two = {name: leaf[:2] for name, leaf in leaves.items()}
         cases["no positive"] = two | {"label": torch.tensor([0, 1])}
+    if "targets" in leaves:
+        cases["no class"] = leaves | {"targets": torch.zeros_like(leaves["targets"])}
+        cases["every class"] = leaves | {"targets": torch.ones_like(leaves["targets"])}
     if "tokens" in leaves:
         cases["empty target"] = leaves | {"token_lengths": torch.zeros_like(leaves["token_lengths"])}
         cases["impossible target"] = leaves | {"frame_lengths": torch.ones_like(leaves["frame_lengths"])}
+    elif wide := [name for name in PER_CLASS if name in leaves]:
+        narrow = {name: leaves[name][:, :1] if name in outputs else torch.ones(BATCH, 1).double() for name in wide}
+        cases["a single class"] = leaves | narrow | {name: 0 * leaves[name] for name in leaves if name == "label"}
     return cases
 
 
 def _cut(leaves: Leaves, samples: int) -> Leaves:
     """All waveforms as short as the one that a case is about."""
-    waves = {name for name in leaves if (length := FIELDS[name].length) and length[0] == "lengths"}
+    waves = {name for name in leaves if (length := field(name, leaves).length) and length[0] == "lengths"}
     return {name: leaf[..., :samples] if name in waves else leaf for name, leaf in leaves.items()}
 
 

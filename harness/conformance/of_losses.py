@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import harness.losses
 from harness.conformance import inputs
 from harness.conformance.check import Suite, shown, unlike
-from harness.conformance.inputs import Leaves, activate, evaluate, learned, make, perfect, stress
+from harness.conformance.inputs import Leaves, activate, built, evaluate, learned, make, perfect, stress
 from harness.errors import UserError
 from harness.losses import LossInfo, build
 from harness.metrics import METRICS
@@ -112,7 +112,7 @@ def value_and_gradient_are_finite(info: LossInfo) -> Iterator[str]:
     for dtype in (torch.float32, torch.float64):
         for case, leaves in stress(info).items():
             ready = grown(leaves, dtype)
-            value = build(info.name, sizes=inputs.SIZES).train()(activate(ready))
+            value = built(info).train()(activate(ready))
             value.sum().backward()
             where = f"{case} ({dtype})".replace("torch.", "")
             if value.dtype != dtype:
@@ -197,13 +197,13 @@ def under_autocast_the_loss_runs_in_float32(info: LossInfo) -> Iterator[str]:
         short = {n: leaf.detach().to(dtype) if n in learned(leaves) else leaf.detach() for n, leaf in leaves.items()}
         half = activate(short)
         with torch.autocast("cpu", dtype=dtype):
-            value = build(info.name, sizes=inputs.SIZES).eval()(half)
+            value = built(info).eval()(half)
         if value.dtype != torch.float32:
             yield f"{dtype}: a value in {value.dtype}"
         if not value.isfinite().all():
             yield f"{dtype}: value {shown(value)}"
         wide = {name: _widened(field) for name, field in half.items()}
-        expected = build(info.name, sizes=inputs.SIZES).eval()(wide)
+        expected = built(info).eval()(wide)
         if not torch.equal(value, expected):
             yield f"{dtype}: {shown(value)} instead of {shown(expected)}"
 
@@ -220,7 +220,7 @@ def _widened(field: Any) -> Any:
 def the_gradient_is_the_slope(info: LossInfo) -> Iterator[str]:
     leaves = make(info, samples=64, optional=False)
     names = learned(leaves)
-    loss = build(info.name, sizes=inputs.SIZES).eval()
+    loss = built(info).eval()
 
     def value(*outputs: torch.Tensor) -> torch.Tensor:
         return loss(activate(leaves | dict(zip(names, outputs, strict=True))))
@@ -265,6 +265,9 @@ def drawn(setting: Setting, chance: random.Random) -> Any:
             )
             if setting.rows.read(rows):
                 return rows
+    if setting.per_class:
+        limits = setting.per_class.limits
+        return chance.choice([None, tuple(chance.uniform(limits.low, limits.high) for _ in range(inputs.CLASSES))])
     return chance.choice(setting.choices or (True, False))
 
 
@@ -322,7 +325,10 @@ def a_setting_out_of_range_is_an_error_that_tells_the_range(info: LossInfo) -> I
 
 
 def _wrong(setting: Setting) -> list[Any]:
-    wrong: list[Any] = [None, "x", float("nan"), float("inf")]
+    wrong: list[Any] = ["x", float("nan"), float("inf")]
+    if setting.per_class:
+        return [*wrong, (), 1, ("x",), (True,), (float("nan"),), (setting.per_class.limits.low - 1,)]
+    wrong.append(None)
     if setting.range:
         span = setting.range.high - setting.range.low
         wrong += [setting.range.low - span, setting.range.high + span, True]
@@ -340,6 +346,8 @@ def every_name_can_be_imported_and_called_in_anybodys_loop(info: LossInfo) -> It
     leaves = make(info)
     if inspect.isclass(info.function):
         module: Any = info.function(**{size: inputs.SIZES[size] for size in info.sizes})
+        twin: Any = built(info).compute
+        module.load_state_dict(twin.state_dict())  # what starts at random
         value = module.eval()(**activate(leaves))
     else:
         value = info.function(**activate(leaves))
@@ -357,7 +365,7 @@ def every_name_can_be_imported_and_called_in_anybodys_loop(info: LossInfo) -> It
 )
 def no_value_is_looked_at_on_the_way(info: LossInfo) -> Iterator[str]:
     leaves = grown({name: leaf.to("meta") for name, leaf in make(info).items()})
-    value = build(info.name, sizes=inputs.SIZES).to("meta").train()(activate(leaves))
+    value = built(info).to("meta").train()(activate(leaves))
     if value.device.type != "meta":
         yield f"the value lies on {value.device}"
     value.sum().backward()
@@ -378,7 +386,7 @@ def items_are_not_taken_one_by_one(info: LossInfo) -> Iterator[str]:
     counts = []
     for items in (2, inputs.BATCH):
         leaves = grown({name: leaf[:items] for name, leaf in make(info).items()})
-        loss = build(info.name, sizes=inputs.SIZES).eval()
+        loss = built(info).eval()
         loss(activate(leaves))  # constants are made in the first call
         with Calls() as calls:
             loss(activate(leaves)).sum().backward()
@@ -394,7 +402,7 @@ def a_gpu_gives_the_same_value_and_gradient(info: LossInfo) -> Iterator[str]:
     on_cpu, on_gpu = grown(make(info), torch.float32), {}
     for name, leaf in on_cpu.items():
         on_gpu[name] = leaf.detach().cuda().requires_grad_(leaf.requires_grad)
-    value = build(info.name, sizes=inputs.SIZES).cuda().eval()(activate(on_gpu))
+    value = built(info).cuda().eval()(activate(on_gpu))
     expected = evaluate(info, on_cpu)
     if fault := unlike(value.cpu(), expected, rtol=1e-3, atol=1e-4):
         yield fault
@@ -411,7 +419,7 @@ def a_gpu_gives_the_same_value_and_gradient(info: LossInfo) -> Iterator[str]:
     cuda=True,
 )
 def a_gpu_is_never_waited_for(info: LossInfo) -> Iterator[str]:
-    loss = build(info.name, sizes=inputs.SIZES).cuda().train()
+    loss = built(info).cuda().train()
     fields = activate({name: leaf.cuda() for name, leaf in make(info).items()})
     loss(fields)  # constants are made in the first call
     torch.cuda.set_sync_debug_mode("error")

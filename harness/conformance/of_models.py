@@ -44,7 +44,7 @@ def made(info: ModelInfo) -> nn.Module:
 
 def new(info: ModelInfo) -> nn.Module:
     """A new instance, of sizes that tell nothing."""
-    return models.build(info.name, **dict.fromkeys(info.sizes, SIZE))
+    return models.build(info.name, sizes=dict.fromkeys(info.sizes, SIZE))
 
 
 def outputs(info: ModelInfo, model: nn.Module, noisy: Tensor) -> dict[str, Tensor]:

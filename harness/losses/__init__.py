@@ -9,12 +9,18 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.losses import (
+    boundaries,
+    classification,
     convolutive,
+    counts,
     distortion,
     disturbance,
     embedding,
     intelligibility,
+    margin,
     mel,
+    multi_label,
+    pairs,
     regularisers,
     sequence,
     spectral,
@@ -34,8 +40,14 @@ FAMILIES = (
     mel,
     intelligibility,
     disturbance,
+    classification,
+    multi_label,
+    margin,
     embedding,
+    pairs,
     sequence,
+    counts,
+    boundaries,
     regularisers,
 )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.losses.registry import Range, loss
 
 NORM_FLOOR = 1e-12  # joins every squared norm: a zero embedding then has cosine 0 with all others, and a finite slope
+SINE_FLOOR = 1e-7  # of the square
 
 
 @loss(
@@ -63,10 +66,48 @@ def supcon(
     positives p of ln softmax of z_i.z_p / temperature over all other items; at least ln(positives), and 0 for an
     anchor without a positive.
     """
-    unit = embedding / (embedding.square().sum(-1, keepdim=True) + NORM_FLOOR).sqrt()
+    unit = normalised(embedding)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     # The lowest finite number, not -inf: alone in its batch an item has nothing else in its sum.
     similarity = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     log_probs = similarity - similarity.logsumexp(-1, keepdim=True)
     positive = (label[:, None] == label) & ~itself
     return -log_probs.masked_fill(~positive, 0.0).sum(-1) / positive.sum(-1).clamp(min=1)
+
+
+@loss(minimum=0.0, unit="nats", reference="Deng et al. 2019, ArcFace, CVPR, arXiv 1801.07698")
+class AamSoftmax(nn.Module):
+    """Additive angular margin: cross entropy of scale * cosines to class vectors, the own class `margin` further away.
+
+    forward: embedding (batch, dim), label (batch,) class index; returns (batch,) nats. weight: the class vectors, (classes,
+    dim), learned with the model. margin: added to the angle, in radians; scale: one over the temperature. Embeddings and
+    class vectors are normalised here.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        dim: int,
+        margin: Annotated[float, Range(0.0, 1.0)] = 0.2,
+        scale: Annotated[float, Range(1.0, 100.0, log=True)] = 30.0,
+    ) -> None:
+        super().__init__()
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(torch.empty(classes, dim))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
+        cosine = normalised(embedding) @ normalised(self.weight.to(embedding.dtype)).T
+        # The slope of a sine is infinite at an angle of 0 and at pi.
+        sine = ((1 - cosine.square()).clamp(min=0) + SINE_FLOOR).sqrt()
+        further = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        # An angle that the margin would take beyond pi, where cosines rise again, pays a linear price.
+        further = torch.where(cosine > -math.cos(self.margin), further, cosine - self.margin * math.sin(self.margin))
+        own = torch.arange(cosine.shape[-1], device=label.device) == label[:, None]
+        return functional.cross_entropy(self.scale * torch.where(own, further, cosine), label, reduction="none")
+
+
+def normalised(vectors: Tensor) -> Tensor:
+    """Vectors of length 1, (..., dim); a zero vector stays one."""
+    return vectors / (vectors.square().sum(-1, keepdim=True) + NORM_FLOOR).sqrt()

@@ -26,7 +26,7 @@ __all__ = ["LossInfo", "Range", "RegisteredLoss", "Setting", "all_losses", "buil
 
 SEE = "harness losses"
 
-Bound = float | Callable[..., float] | None
+Bound = float | Callable[..., float | None] | None
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LOSSES: dict[str, LossInfo] = {}
@@ -63,7 +63,8 @@ class LossInfo:
 
     def minimum(self, settings: Mapping[str, Any] | None = None) -> float | None:
         """The greatest known lower bound of the loss under these settings, in `unit`; None if there is none."""
-        return float(self.bound(**self.resolve(settings))) if callable(self.bound) else self.bound
+        least = self.bound(**self.resolve(settings)) if callable(self.bound) else self.bound
+        return None if least is None else float(least)
 
 
 class RegisteredLoss(nn.Module):

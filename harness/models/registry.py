@@ -76,7 +76,7 @@ def all_models() -> dict[str, ModelInfo]:
     return dict(sorted(_MODELS.items()))
 
 
-def build(name: str, settings: Mapping[str, Any] | None = None, **sizes: int) -> nn.Module:
+def build(name: str, settings: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None) -> nn.Module:
     """A new model of that name. sizes: all that the task knows (`classes`); the model takes what it needs. UserError for a
     setting that it does not have, or a bad value of one."""
     info = get(name)
@@ -84,6 +84,7 @@ def build(name: str, settings: Mapping[str, Any] | None = None, **sizes: int) ->
         if setting not in info.settings:
             raise unknown(f"setting of {name}", setting, info.settings, "harness losses")
         info.settings[setting].check(value)
-    if missing := [size for size in info.sizes if size not in sizes]:
+    if missing := [size for size in info.sizes if size not in (sizes or {})]:
         raise UserError(f"model {name} needs the sizes {', '.join(info.sizes)}; missing: {', '.join(missing)}")
-    return info.build(**(settings or {}), **{size: sizes[size] for size in info.sizes})
+    needed = {size: (sizes or {})[size] for size in info.sizes}
+    return info.build(**(settings or {}), **needed)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from harness.losses import build, center, supcon
+from harness.losses import aam_softmax, build, center, cross_entropy, supcon
+from tests.losses.items import is_close
 
 EMBEDDING = torch.tensor([[1.0, 0], [2, 0], [1, 2]], dtype=torch.float64)
 LABEL = torch.tensor([0, 0, 1])
@@ -94,3 +95,45 @@ def test_a_zero_embedding_has_cosine_zero():
     assert value[0].item() == pytest.approx(math.log(2))
     value.sum().backward()
     assert embedding.grad.isfinite().all()
+
+
+def golden_aam(**settings):
+    loss = aam_softmax(classes=3, dim=2, **settings).double()
+    loss.load_state_dict({"weight": torch.tensor([[0.8, 0.6], [0, 1], [-1, 0]])})
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected"), [(0.0, [0.018271, 1.171383]), (0.2, [0.035600, 1.681958]), (0.5, [0.119360, 2.791637])]
+)
+def test_aam_softmax_has_the_golden_values(margin, expected):
+    embedding = torch.tensor([[1, 0], [0.6, 0.8]], dtype=torch.float64)
+    is_close(golden_aam(margin=margin, scale=5.0)(embedding, torch.tensor([0, 1])), expected)
+
+
+def test_without_a_margin_it_is_the_cross_entropy_of_scaled_cosines():
+    embedding = torch.randn(12, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    label = torch.arange(12) % 3
+    loss = golden_aam(margin=0.0)
+    cosine = torch.cosine_similarity(embedding[:, None], loss.weight[None], dim=-1)
+    torch.testing.assert_close(loss(embedding, label), cross_entropy(30 * cosine, label))
+    torch.testing.assert_close(loss(7 * embedding, label), loss(embedding, label))
+
+
+def test_the_price_rises_with_the_angle_all_the_way_round():
+    angle = torch.linspace(0, math.pi, 200, dtype=torch.float64)
+    embedding = torch.stack([angle.cos(), angle.sin()], -1)
+    loss = aam_softmax(classes=1, dim=2, margin=0.5, scale=10.0).double()
+    loss.load_state_dict({"weight": torch.tensor([[1.0, 0.0]])})
+    two = aam_softmax(classes=2, dim=2, margin=0.5, scale=10.0).double()
+    two.load_state_dict({"weight": torch.tensor([[1.0, 0.0], [0.0, 0.0]])})  # a zero vector: cosine 0 with all
+    value = two(embedding, torch.zeros(200, dtype=torch.long))
+    assert (value.diff() > 0).all()
+    assert loss(embedding, torch.zeros(200, dtype=torch.long)).tolist() == [0] * 200
+
+
+def test_class_vectors_are_learned_and_saved():
+    loss = build("aam_softmax", sizes={"classes": 4, "dim": 3})
+    assert [name.rpartition(".")[2] for name, _ in loss.named_parameters()] == ["weight"]
+    loss({"embedding": torch.randn(5, 3), "label": torch.arange(5) % 4}).sum().backward()
+    assert next(loss.parameters()).grad.abs().sum() > 0

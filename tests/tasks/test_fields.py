@@ -82,3 +82,44 @@ def test_what_can_be_had_follows_from_what_is_given():
 
 def test_a_field_that_nothing_makes_is_left_out():
     assert "lengths" not in fields.complete(batch(), ["lengths"])
+
+
+LOGITS = torch.tensor([[2.0, 1, 0], [0, 1, 2]])
+LABEL = torch.tensor([0, 1])
+
+
+def test_what_classifier_losses_ask_for_follows_from_label_and_logits():
+    asked = ("log_probs", "prob", "targets", "target_prob", "score", "other_score", "order")
+    made = fields.complete({"logits": LOGITS, "label": LABEL}, asked)
+    assert torch.equal(made["log_probs"], LOGITS.log_softmax(-1))
+    assert torch.equal(made["prob"], LOGITS.sigmoid())
+    assert made["targets"].tolist() == made["target_prob"].tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert made["score"].tolist() == [2, 1]
+    assert made["other_score"].tolist() == [1, 2]
+    assert made["order"].tolist() == [1, 1]
+
+
+def test_the_targets_of_a_task_and_the_log_probs_of_a_model_are_kept():
+    given = {"logits": LOGITS, "label": LABEL, "targets": torch.ones(2, 3), "log_probs": torch.zeros(2, 9, 4)}
+    made = fields.complete(given, ("targets", "log_probs"))
+    assert all(made[name] is given[name] for name in ("targets", "log_probs"))
+
+
+def test_several_classes_at_once_are_no_distribution():
+    assert "target_prob" not in fields.available(("logits", "targets"))
+    assert "prob" in fields.available(("logits", "targets"))
+
+
+def test_a_field_whose_parts_are_not_there_is_left_out():
+    assert set(fields.complete({"logits": LOGITS}, ("targets", "other"))) == {"logits"}
+
+
+def test_probabilities_of_half_precision_logits_keep_their_digits():
+    made = fields.complete({"logits": torch.tensor([[9.0]], dtype=torch.bfloat16)}, ["prob"])
+    assert made["prob"].dtype == torch.float32
+    assert made["prob"].item() < 1
+
+
+def test_with_one_class_no_other_score_is_near():
+    made = fields.complete({"logits": torch.zeros(2, 1), "label": torch.zeros(2, dtype=torch.long)}, ["other_score"])
+    assert made["other_score"].max() < -1e30
