@@ -41,7 +41,7 @@ plan: setup ## what `make study` would run, reuse, and how long that takes
 compare: setup ## the full comparison of all denoising losses (hours)
 	@$(BIN)/harness study denoise $(STUDY_OPTIONS)
 
-soak: setup ## does every denoising loss train? 500 updates of each; fails where one does not improve on the mixture
+soak: setup ## does every denoising loss train? fails where one does not improve on the mixture
 	@$(BIN)/harness soak $(STUDY) $(STUDY_OPTIONS)
 
 data: setup ## fetch and decode the recordings, check them

@@ -1,4 +1,4 @@
-"""Quality metrics of a denoised clip: what they are called, their floors, and how they are computed in parallel.
+"""Quality metrics: what they are called, their floors, and how those of a denoised clip are computed in parallel.
 
 PESQ is P.862.2 (wide band) and P.862 (narrow band) by `pesq`; STOI and ESTOI by `pystoi`; SI-SDR (means removed) and SNR by
 `torchmetrics`; DNSMOS P.835 by the ONNX model that the `speechmos` wheel carries.
@@ -50,7 +50,14 @@ METRICS = {
     "dnsmos_ovrl": Metric("DNSMOS OVRL", "MOS", 1.0),
     "dnsmos_sig": Metric("DNSMOS SIG", "MOS", 1.0),
     "dnsmos_bak": Metric("DNSMOS BAK", "MOS", 1.0),
+    "accuracy": Metric("accuracy", "", 0.0),
+    "centroid_accuracy": Metric("centroid accuracy", "", 0.0),
+    "average_precision": Metric("average precision", "", 0.0),
+    "token_accuracy": Metric("token accuracy", "", 0.0),
+    "count_accuracy": Metric("count accuracy", "", 0.0),
+    "iou": Metric("IoU", "", 0.0),
 }
+OF_CLIPS = tuple(METRICS)[:9]  # what `score` measures
 
 
 def _pesq(estimate: np.ndarray, clean: np.ndarray, mode: str) -> float:
@@ -182,7 +189,7 @@ class Scorer:
     def __call__(
         self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Sequence[Collection[str]]
     ) -> list[tuple[dict[str, float], list[str]]]:
-        """Per clip: the metrics and which of them were floored. names: for each clip, some of `METRICS`.
+        """Per clip: the metrics and which of them were floored. names: for each clip, some of `OF_CLIPS`.
 
         Raises ScoringError where a metric raises, or takes its process down with it.
         """

@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness import catalogue, losses, models, paths, tasks
 from harness.data import corpora
-from harness.data.scenes import Items, MixtureRule
+from harness.data.scenes import NoisyRule
 from harness.errors import UserError, unknown
 from harness.losses.combination import Combination
 from harness.tasks import fields
@@ -59,13 +68,13 @@ class Study(_Strict):
 
     name: str
     task: str = "denoise"
-    corpus: str = "prompts"
-    model: str = "gru_mask"
+    corpus: str
+    model: str
     losses: tuple[str, ...] = Field(min_length=1)
     reference: Reference
     weighting: str = "fixed"
     objective: str = "quality"
-    scenes: MixtureRule = MixtureRule()
+    scenes: SerializeAsAny[NoisyRule]
     batch: int = Field(8, ge=1, le=4096)
     updates: Updates
     rates: tuple[float, ...] = Field(min_length=1)
@@ -76,11 +85,18 @@ class Study(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _every_loss(cls, raw: Any) -> Any:
-        """`losses: all`: those that a user's own file registers are among them."""
-        if isinstance(raw, dict) and raw.get("losses") == "all":
-            return raw | {"losses": catalogue.trainable(raw.get("task", "denoise"))}
-        return raw
+    def _of_the_task(cls, raw: Any) -> Any:
+        """What a task has where the study is silent. `losses: all`: those that a user's own file registers are among them."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("task", "denoise"), str):
+            return raw
+        task = tasks.get(raw.get("task", "denoise"))
+        every = {"losses": catalogue.trainable(task.name)} if raw.get("losses") == "all" else {}
+        return {"corpus": task.corpus, "model": task.model, "scenes": {}} | raw | every
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _of_the_tasks_kind(cls, scenes: Any, info: ValidationInfo) -> Any:
+        return tasks.get(info.data["task"]).rule.model_validate(scenes) if isinstance(scenes, dict) else scenes
 
     @field_validator("rates")
     @classmethod
@@ -97,9 +113,9 @@ class Study(_Strict):
             raise UserError(
                 f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
             )
-        if corpora.card(self.corpus).kind != "speech":
+        if (kind := corpora.card(self.corpus).kind) != task.kind:
             raise UserError(
-                f"corpus {self.corpus!r} is noise: {self.task} wants speech, one of {', '.join(corpora.names('speech'))}"
+                f"corpus {self.corpus!r} is {kind}: {self.task} wants {task.kind}, one of {', '.join(corpora.names(task.kind))}"
             )
         if self.objective not in task.objectives:
             raise unknown("objective", self.objective, task.objectives, "harness study --help")
@@ -140,9 +156,8 @@ class Study(_Strict):
     @property
     def preliminary(self) -> bool:
         """Whether its rankings are stamped so: fewer seeds or items than the protocol asks for."""
-        return self.seeds < FULL_SEEDS or any(
-            self.scenes.items.of(s) < Items().of(s) for s in ("validation", "matched", "mismatched")
-        )
+        items, full = self.scenes.items, type(self.scenes.items)()
+        return self.seeds < FULL_SEEDS or any(items.of(s) < full.of(s) for s in ("validation", "matched", "mismatched"))
 
     @property
     def seed_list(self) -> list[int]:
@@ -193,18 +208,20 @@ def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_fault(error)}") from error
+        rule = tasks.get(raw["task"]).rule if raw.get("task") in tasks.TASKS else tasks.TASKS["denoise"].rule
+        raise UserError(f"{path}: {_first_fault(error, rule)}") from error
 
 
-def _first_fault(error: ValidationError) -> str:
-    """One line for the first of pydantic's errors: the key, what is wrong, the nearest key or the range."""
+def _first_fault(error: ValidationError, rule: type[NoisyRule] | None = None) -> str:
+    """One line for the first of pydantic's errors: the key, what is wrong, the nearest key or the range. rule: that of the
+    study's scenes."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"]) or "study"
     if fault["type"] == "extra_forbidden":
         node: Any = Study
         for part in fault["loc"][:-1]:
             field = node.model_fields.get(part) if hasattr(node, "model_fields") else None
-            node = field.annotation if field else None
+            node = rule if part == "scenes" else field.annotation if field else None
         valid = sorted(node.model_fields) if hasattr(node, "model_fields") else []
         close = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1)
         return (

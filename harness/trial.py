@@ -6,9 +6,9 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ import torch
 
 from harness import losses, models, outbox, spec, tasks, train
 from harness.data import corpora
-from harness.data.audio import SAMPLE_RATE
-from harness.data.scenes import Item, Scenes, list_digest
+from harness.data.scenes import list_digest
 from harness.errors import UserError, in_one_line
-from harness.metrics import Scorer, ScoringError
+from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs
+from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
 SETS = ("validation", "matched", "mismatched", "training")
-LISTENING = {"matched": 2, "mismatched": 1}  # items of each set whose audio is kept
 Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
 
@@ -70,7 +69,7 @@ class Context:
     """
 
     study: spec.Study
-    scenes: Scenes
+    scenes: tasks.Scenes
     device: torch.device
     tracker: Tracker
     scorer: Scorer
@@ -78,7 +77,7 @@ class Context:
     make: Callable[[Context, Planned, outbox.Record, Path, Report], Outcome] = field(
         default_factory=lambda: make, repr=False
     )
-    sets: dict[str, list[Item]] = field(default_factory=dict)
+    sets: dict[str, Sequence[Any]] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,7 +87,7 @@ class Context:
             self.sets["training"] = self.scenes.items("training", wanted.training)
 
     @cached_property
-    def task(self) -> tasks.Denoise:
+    def task(self) -> tasks.Task:
         return tasks.get(self.study.task)
 
     @cached_property
@@ -101,9 +100,20 @@ class Context:
         return spec.digest(self.protocol)
 
     @cached_property
-    def mixtures(self) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Noisy and clean of every judged item, mixed once a process."""
-        return {name: [self.scenes.mixture(item) for item in items] for name, items in self.sets.items()}
+    def examples(self) -> dict[str, list[dict[str, torch.Tensor]]]:
+        """Fields of every judged item, mixed once a process."""
+        return {name: [self.scenes.example(item) for item in items] for name, items in self.sets.items()}
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """What models, and losses with state, are to be built for."""
+        known, info = self.task.sizes(self.scenes), models.get(self.study.model)
+        if "embedding" not in info.gives:
+            return known
+        example = self.scenes.example(self.sets["validation"][0])
+        with torch.random.fork_rng(), torch.inference_mode():
+            model = models.build(info.name, sizes=known).eval()
+            return known | {"dim": model(*(example[name][None] for name in info.fields))["embedding"].shape[-1]}
 
     def key(self, loss: str) -> dict[str, Any]:
         """What makes a loss (or a control) the same one in an identity."""
@@ -114,6 +124,9 @@ class Context:
     def identity(self, planned: Planned) -> str:
         tuned = {} if planned.lr is None else {"lr": planned.lr}
         return spec.identity(self.protocol_digest, self.key(planned.loss), planned.phase, planned.seed, tuned)
+
+    def control_identity(self, name: str) -> str:
+        return self.identity(Planned(name, "control"))
 
     def parent(self, loss: str) -> outbox.Parent:
         """The parent run, one for each protocol and loss."""
@@ -247,41 +260,14 @@ def make(context: Context, planned: Planned, record: outbox.Record, folder: Path
 
 
 def _control(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
-    points, tables = [], []
-    for name in context.sets:
+    def made(test_set: str) -> list[Any]:
         report(planned.title, 0, 1, None)
-        estimates = _control_clips(context, planned.loss, name)
-        names = context.task.watched if name == "validation" else context.task.judged
-        table = judge(context, name, estimates, names)
-        points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, names).items()]
-        tables += [table] if name != "validation" else []
-        _keep_audio(context, name, estimates, folder)
-    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+        return control_outputs(context, planned.loss, test_set)
+
+    points = judge_all(context, made, list(context.sets), folder)
     _write_spec(context, planned, folder, {})
     record.log(points)
     return Outcome("finished", None)
-
-
-def _control_clips(context: Context, name: str, test_set: str) -> list[np.ndarray]:
-    """What a control makes of every mixture of a judged set."""
-    mask_max = getattr(models.get(context.study.model).build, "mask_max", 1.0)
-    return [context.task.control(name, noisy, clean, mask_max) for noisy, clean in context.mixtures[test_set]]
-
-
-def control_means(context: Context) -> dict[str, dict[str, float]]:
-    """Validation means of every control: from their runs, or measured here where those are not settled yet."""
-    watched = context.task.watched
-    for name in context.task.controls:
-        if name in context.controls:
-            continue
-        identity = context.identity(Planned(name, "control"))
-        run = outbox.answer(context.tracker, partial(context.tracker.find, identity))
-        if run is not None:
-            context.controls[name] = {metric: run.data.metrics[f"validation/{metric}"] for metric in watched}
-        else:
-            clips = _control_clips(context, name, "validation")
-            context.controls[name] = means(judge(context, "validation", clips, watched), watched)
-    return context.controls
 
 
 def _training(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
@@ -289,11 +275,11 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     assert seed is not None
     assert lr is not None
     updates = getattr(study.updates, planned.phase)
-    torch.manual_seed(seed)  # equal seeds: equal initial weights, whatever the loss
-    combination = losses.parse(planned.loss)
+    combination, sizes = losses.parse(planned.loss), context.sizes
     optimiser, settings = study.conditions(combination)
-    model = models.build(study.model, settings).to(context.device)
-    objective = losses.Objective(combination, study.weighting).to(context.device)
+    torch.manual_seed(seed)  # equal seeds: equal initial weights, whatever the loss
+    model = models.build(study.model, settings, sizes).to(context.device)
+    objective = losses.Objective(combination, study.weighting, sizes).to(context.device)
     recipe = train.Recipe(
         updates, lr, optimiser.weight_decay, optimiser.warmup, optimiser.clip_percentile, study.precision == "bf16"
     )
@@ -313,8 +299,8 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         if done not in looks:
             return
         start = time.perf_counter()
-        clips = context.task.estimate(model, [noisy for noisy, _ in context.mixtures["validation"]], context.device)
-        now = means(judge(context, "validation", clips, context.task.watched), context.task.watched)
+        made = outputs(context, model, seed, "validation")
+        now = means(judge(context, "validation", made, context.task.watched), context.task.watched)
         now["score"] = context.task.selection(study.objective, now, control_means(context))
         validation.append(now | {"step": done, "seconds": curves.train_seconds})
         judged = time.perf_counter()
@@ -341,7 +327,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     start = time.perf_counter()
     tested = []
     if planned.phase == "confirm":
-        tested = _test(context, model, folder)
+        # The only place that reads the test sets for a trained model.
+        sets = [name for name in context.sets if name != "validation"]
+        tested = judge_all(context, lambda test_set: outputs(context, model, seed, test_set), sets, folder)
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
@@ -393,64 +381,6 @@ def _columns(curves: train.Curves) -> list[str]:
     plain = [losses.parse(term).terms[0].name for term in curves.terms]
     terms = [f"{name}_{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain, 1)]
     return ["total", *terms, "gradient_norm", "lr"]
-
-
-def _test(context: Context, model: torch.nn.Module, folder: Path) -> list[outbox.Point]:
-    """Judge on the test sets; the only place that reads them for a trained model. Returns the means."""
-    tables = []
-    points: list[outbox.Point] = []
-    for name in (name for name in context.sets if name != "validation"):
-        estimates = context.task.estimate(model, [noisy for noisy, _ in context.mixtures[name]], context.device)
-        table = judge(context, name, estimates, context.task.judged)
-        points += [(f"{name}/{metric}", value, 0) for metric, value in means(table, context.task.judged).items()]
-        tables.append(table)
-        _keep_audio(context, name, estimates, folder)
-    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
-    return points
-
-
-def judge(context: Context, test_set: str, estimates: list[np.ndarray], names: tuple[str, ...]) -> pd.DataFrame:
-    """Per-item scores: what the item was, its metrics (NaN = missing), which fell to their floor, which were not asked for."""
-    every = context.study.scenes.items.dnsmos_every
-    cheap = tuple(name for name in names if not name.startswith("dnsmos"))
-    asked = [names if place % every == 0 else cheap for place in range(len(estimates))]
-    try:
-        scores = context.scorer(estimates, [clean.numpy() for _, clean in context.mixtures[test_set]], asked)
-    except ScoringError as error:
-        bad = context.sets[test_set][error.place].id
-        raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
-    rows = []
-    for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
-        about = {
-            "test_set": test_set,
-            "item": item.id,
-            "cluster": item.cluster,
-            "input_snr": item.snr,
-            "noise": item.noise,
-        }
-        unasked = " ".join(name for name in names if name not in of_item)
-        about |= {"speaker": item.speaker, "floored": " ".join(floored), "unasked": unasked}
-        rows.append(about | dict.fromkeys(names, float("nan")) | values)
-    return pd.DataFrame(rows)
-
-
-def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
-    """Mean of each metric over the items where it is not missing; a metric missing everywhere is left out."""
-    return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
-
-
-def _keep_audio(context: Context, test_set: str, estimates: list[np.ndarray], folder: Path) -> None:
-    """Noisy, clean and estimate of the fixed listening items, as WAV and as spectrograms."""
-    import soundfile
-
-    for place in range(min(LISTENING.get(test_set, 0), len(estimates))):
-        noisy, clean = (signal.numpy() for signal in context.mixtures[test_set][place])
-        name = context.sets[test_set][place].id.replace("/", "_")
-        (folder / "audio").mkdir(exist_ok=True)
-        clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(estimates[place], -1, 1)}
-        for kind, samples in clips.items():
-            soundfile.write(folder / "audio" / f"{name}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-        (folder / "audio" / f"{name}.png").write_bytes(context.picture(**clips, sample_rate=SAMPLE_RATE))
 
 
 def _notes(context: Context) -> list[str]:

@@ -19,9 +19,8 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import spec, study, trial
+from harness import spec, study, tasks, trial
 from harness.data.progress import Progress, unseen
-from harness.data.scenes import open_scenes
 from harness.errors import UserError, in_one_line
 from harness.study import Event
 from harness.view import View
@@ -80,7 +79,7 @@ def open_study(
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank % torch.cuda.device_count())
     tracker = Tracker(options.tracking_uri)
-    scenes = open_scenes(loaded.corpus, loaded.scenes, options.data_dir, say, progress)
+    scenes = tasks.get(loaded.task).open(loaded.corpus, loaded.scenes, options.data_dir, say, progress)
     return trial.Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
 
 

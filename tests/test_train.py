@@ -325,7 +325,7 @@ def test_a_watcher_that_judges_does_not_change_the_training():
     models.build("gru_mask")  # as many random numbers as `plain` took
 
     def judge(done: int, curves: Curves) -> None:
-        tasks.get("denoise").estimate(model, clips, CPU)
+        tasks.get("denoise").outputs(model, [{"noisy": clip} for clip in clips], CPU, lambda step: {})
 
     watched, _ = trained(updates=22, model=model, watch=judge)
     assert torch.equal(vector(plain), vector(watched))

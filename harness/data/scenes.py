@@ -32,25 +32,25 @@ SPLITS = {
 
 
 class JudgedItems(BaseModel):
-    """How many mixtures each judged set holds."""
+    """How many mixtures each judged set holds. training: mixtures of what training hears, which no loss is ranked by: they show
+    how much of it a net has learned by heart."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     validation: int = Field(240, ge=2)
     matched: int = Field(480, ge=2)
     mismatched: int = Field(240, ge=0)
+    training: int | None = Field(None, ge=2)
 
     def of(self, test_set: str) -> int:
         return int(getattr(self, test_set) or 0)
 
 
 class Items(JudgedItems):
-    """How many mixtures each judged set holds, and every how many of them DNSMOS judges too. training: mixtures of what
-    training hears, which no loss is ranked by: they show how much of it a net has learned by heart."""
+    """The same for denoisers, and every how many of them DNSMOS judges too."""
 
     validation: int = Field(40, ge=2)
     matched: int = Field(120, ge=2)
     mismatched: int = Field(60, ge=0)
-    training: int | None = Field(None, ge=2)
     dnsmos_every: int = Field(1, ge=1)  # DNSMOS takes longer than all other metrics together: every n-th item may do
 
 
@@ -210,6 +210,10 @@ class Scenes:
                     Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
                 )
         return chosen[:count]
+
+    def example(self, item: Item) -> dict[str, torch.Tensor]:
+        """Noisy and clean of one item by the names of their fields."""
+        return dict(zip(("noisy", "clean"), self.mixture(item), strict=True))
 
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from harness import metrics, signal
+from harness.data.audio import SAMPLE_RATE
+from harness.data.progress import Progress
+from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from harness.tasks.task import Fields, Scores, Task
 
 Clip = np.ndarray
 
 
-class Denoise:
-    """See design: what is given, what is predicted, what is judged."""
+class Denoise(Task):
+    """An output is the estimate of a clip, (samples,)."""
 
     name = "denoise"
     given = ("noisy", "clean")
     predicted = ("estimate",)
     reference = "mse"
+    kind = "speech"
+    corpus = "prompts"
+    model = "gru_mask"
+    rule = MixtureRule
     controls = ("unprocessed", "oracle_mask", "oracle_psm")
-    judged = tuple(metrics.METRICS)  # on test
-    watched = ("pesq_wb", "stoi", "estoi", "si_sdr")  # on validation
+    judged = metrics.OF_CLIPS
+    watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
+    listening: ClassVar = {"matched": 2, "mismatched": 1}
     # Selection: each metric as the share of the way from the unprocessed mixture to this oracle (its ceiling for a mask).
     quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
     objectives = ("quality", *watched)
 
-    def estimate(self, model: nn.Module, noisy: Sequence[torch.Tensor], device: torch.device) -> list[Clip]:
-        """Estimates of clips of any length, (samples,) each; one at a time, so that padding plays no part."""
+    def open(
+        self, corpus: str, rule: MixtureRule, data_dir: Path | None, say: Callable[[str], None], progress: Progress
+    ) -> Scenes:
+        return open_scenes(corpus, rule, data_dir, say, progress)
+
+    def outputs(
+        self, model: nn.Module, examples: Sequence[Fields], device: torch.device, batches: Callable[[int], Fields]
+    ) -> list[Clip]:
+        """Estimates of clips of any length, one at a time, so that padding plays no part."""
         model.eval()
         with torch.inference_mode():
-            clips = [model(clip[None].to(device))["estimate"][0].float().cpu().numpy() for clip in noisy]
+            clips = [model(e["noisy"][None].to(device))["estimate"][0].float().cpu().numpy() for e in examples]
         model.train()
         return clips
 
-    def control(self, name: str, noisy: torch.Tensor, clean: torch.Tensor, mask_max: float) -> Clip:
+    def control(self, name: str, examples: Sequence[Fields], scenes: Scenes, model: type[nn.Module]) -> list[Clip]:
+        mask_max = getattr(model, "mask_max", 1.0)
+        return [self.ideal(name, example["noisy"], example["clean"], mask_max) for example in examples]
+
+    def ideal(self, name: str, noisy: torch.Tensor, clean: torch.Tensor, mask_max: float) -> Clip:
         """What a control makes of a clip: itself, or an ideal mask in [0, mask_max] on the noisy phase.
 
         `oracle_mask`: |S| / |X|, the ceiling of PESQ and STOI. `oracle_psm`: Re(S / X), the phase-sensitive mask (Erdogan
@@ -47,6 +69,25 @@ class Denoise:
         ratio = speech * mixture.conj() / signal.power(mixture)
         mask = (ratio.abs() if name == "oracle_mask" else ratio.real).clamp(0, mask_max)
         return signal.istft(mixture * mask, noisy.shape[-1])[0].numpy()
+
+    def score(
+        self,
+        outputs: Sequence[Clip],
+        examples: Sequence[Fields],
+        names: Sequence[tuple[str, ...]],
+        scorer: metrics.Scorer,
+    ) -> list[Scores]:
+        return scorer(outputs, [example["clean"].numpy() for example in examples], names)
+
+    def keep(self, folder: Path, name: str, example: Fields, output: Clip, picture: Callable[..., bytes]) -> None:
+        """Noisy, clean and estimate as WAV and as spectrograms."""
+        import soundfile
+
+        noisy, clean = (example[field].numpy() for field in ("noisy", "clean"))
+        clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(output, -1, 1)}
+        for kind, samples in clips.items():
+            soundfile.write(folder / f"{name}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+        (folder / f"{name}.png").write_bytes(picture(**clips, sample_rate=SAMPLE_RATE))
 
     def selection(
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]

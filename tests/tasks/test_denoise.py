@@ -67,7 +67,7 @@ def pairs():
 
 
 def control(denoise, name, noisy, clean, mask_max=1.0):
-    made = denoise.control(name, noisy, clean, mask_max)
+    made = denoise.ideal(name, noisy, clean, mask_max)
     assert made.shape == noisy.shape
     assert np.isfinite(made).all()
     return made
@@ -132,7 +132,8 @@ def test_controls_are_finite_on_silence_and_short_clips(denoise, name, samples):
 def test_estimates_are_those_of_the_model_clip_by_clip_and_training_goes_on(denoise, pairs):
     torch.manual_seed(0)
     model = models.build("gru_mask").train()
-    estimates = denoise.estimate(model, [noisy for noisy, _ in pairs[:3]], CPU)
+    examples = [{"noisy": noisy, "clean": clean} for noisy, clean in pairs[:3]]
+    estimates = denoise.outputs(model, examples, CPU, lambda step: {})
     assert model.training
     for made, (noisy, _) in zip(estimates, pairs, strict=False):
         assert made.shape == noisy.shape

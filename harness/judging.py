@@ -1,0 +1,106 @@
+"""Judge what a model, or a control, makes of the judged sets: scores of every item, their means, and what is kept to be heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from harness import models, outbox
+from harness.metrics import ScoringError
+
+if TYPE_CHECKING:
+    from harness.trial import Context
+
+UNSEEN = 10**6  # the step from which on batches are made that no update sees
+
+
+def outputs(context: Context, model: torch.nn.Module, seed: int, test_set: str) -> list[Any]:
+    """What a model, trained on batches of this seed, makes of every item of a judged set."""
+
+    def batches(step: int) -> dict[str, torch.Tensor]:
+        return context.scenes.batch(seed, UNSEEN + step, context.study.batch, context.device)
+
+    return context.task.outputs(model, context.examples[test_set], context.device, batches)
+
+
+def control_outputs(context: Context, name: str, test_set: str) -> list[Any]:
+    """What a control makes of every item of a judged set."""
+    model: Any = models.get(context.study.model).build
+    return context.task.control(name, context.examples[test_set], context.scenes, model)
+
+
+def control_means(context: Context) -> dict[str, dict[str, float]]:
+    """Validation means of every control: from their runs, or measured here where those are not settled yet."""
+    watched = context.task.watched
+    for name in context.task.controls:
+        if name in context.controls:
+            continue
+        run = outbox.answer(context.tracker, partial(context.tracker.find, context.control_identity(name)))
+        if run is not None:
+            context.controls[name] = {metric: run.data.metrics[f"validation/{metric}"] for metric in watched}
+        else:
+            made = control_outputs(context, name, "validation")
+            context.controls[name] = means(judge(context, "validation", made, watched), watched)
+    return context.controls
+
+
+def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str, ...]) -> pd.DataFrame:
+    """Per-item scores: what the item was, its metrics (NaN = missing), which fell to their floor, which were not asked for."""
+    every = getattr(context.study.scenes.items, "dnsmos_every", 1)
+    cheap = tuple(name for name in names if not name.startswith("dnsmos"))
+    asked = [names if place % every == 0 else cheap for place in range(len(made))]
+    try:
+        scores = context.task.score(made, context.examples[test_set], asked, context.scorer)
+    except ScoringError as error:
+        bad = context.sets[test_set][error.place].id
+        raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
+    rows = []
+    for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
+        about = {
+            "test_set": test_set,
+            "item": item.id,
+            "cluster": item.cluster,
+            "input_snr": item.snr,
+            "noise": item.noise,
+        }
+        unasked = " ".join(name for name in names if name not in of_item)
+        about |= {"speaker": item.speaker, "floored": " ".join(floored), "unasked": unasked}
+        rows.append(about | dict.fromkeys(names, float("nan")) | values)
+    return pd.DataFrame(rows)
+
+
+def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
+    """Mean of each metric over the items where it is not missing; a metric missing everywhere is left out."""
+    return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
+
+
+def judge_all(
+    context: Context, made: Callable[[str], Sequence[Any]], sets: Sequence[str], folder: Path
+) -> list[outbox.Point]:
+    """Judge what is `made` of each of the sets and keep it in the folder: sound, and scores.csv of all but validation.
+    Returns the means."""
+    points: list[outbox.Point] = []
+    tables = []
+    for name in sets:
+        names = context.task.watched if name == "validation" else context.task.judged
+        output = made(name)
+        table = judge(context, name, output, names)
+        summary = context.task.summary(table) if len(table) else {}
+        points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
+        tables += [table] if name != "validation" else []
+        _keep(context, name, output, folder)
+    pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+    return points
+
+
+def _keep(context: Context, test_set: str, made: Sequence[Any], folder: Path) -> None:
+    """The fixed listening items."""
+    for place in range(min(context.task.listening.get(test_set, 0), len(made))):
+        (folder / "audio").mkdir(exist_ok=True)
+        name = context.sets[test_set][place].id.replace("/", "_")
+        context.task.keep(folder / "audio", name, context.examples[test_set][place], made[place], context.picture)

@@ -1,0 +1,112 @@
+"""Tasks `keywords` (which word was said) and `voices` (which talker in which language), judged by accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from harness.data.progress import Progress
+from harness.data.voice_scenes import VoiceRule, VoiceScenes, open_voice_scenes
+from harness.tasks.recognise import Recognise, predictions, rule_of
+from harness.tasks.task import Fields
+
+CENTROID_BATCHES = 10  # of training items, whose embeddings' means are the centroids
+BINS = 15  # of confidence, as Guo et al. 2017 (arXiv 1706.04599) count the calibration error
+
+
+class Keywords(Recognise):
+    """An output is an item's logits, (classes,), and the class whose centroid in the unit-norm embedding is nearest, so that
+    losses on logits and losses on embeddings are judged in both ways. Centroids are means over training items."""
+
+    name = "keywords"
+    given = ("noisy", "label")
+    predicted = ("logits", "embedding")
+    rule = rule_of("keywords")
+    controls = ("chance", "constant")
+    judged = ("accuracy", "centroid_accuracy")
+    watched = ("accuracy", "centroid_accuracy")
+    objectives = ("quality", *watched)
+
+    def sizes(self, scenes: Any) -> dict[str, int]:
+        return {"classes": len(scenes.classes)}
+
+    def outputs(
+        self, model: nn.Module, examples: Sequence[Fields], device: torch.device, batches: Callable[[int], Fields]
+    ) -> list[Any]:
+        model.eval()
+        centroids = self._centroids(model, batches)
+        made = []
+        for given in predictions(model, examples, device):
+            distance = np.linalg.norm(_unit(given["embedding"]) - centroids, axis=-1)
+            made.append({"logits": given["logits"], "nearest": np.argmin(np.nan_to_num(distance, nan=np.inf))})
+        model.train()
+        return made
+
+    def _centroids(self, model: nn.Module, batches: Callable[[int], Fields]) -> np.ndarray:
+        """(classes, dim); a class that no item is of is nowhere."""
+        embeddings, labels = [], []
+        with torch.inference_mode():
+            for step in range(CENTROID_BATCHES):
+                fields = batches(step)
+                embeddings.append(model(fields["noisy"])["embedding"].float().cpu().numpy())
+                labels.append(fields["label"].cpu().numpy())
+        unit, label = _unit(np.concatenate(embeddings)), np.concatenate(labels)
+        return np.stack([_unit(unit[label == k].mean(0)) for k in range(label.max() + 1)])
+
+    def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Any]:
+        """`chance` is right once in so many classes, on every item alike; `constant` always says the first class."""
+        classes = len(scenes.classes)
+        first = {"logits": np.eye(classes)[0], "nearest": np.array(0)}
+        return [{"chance": classes} if name == "chance" else first] * len(examples)
+
+    def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
+        if "chance" in output:
+            return dict.fromkeys(self.judged, 1 / float(output["chance"]))
+        label = int(example["label"])
+        centroid = {"centroid_accuracy": float(output["nearest"] == label)}
+        logits = output["logits"].astype(float)
+        if not np.isfinite(logits).all():
+            return {"accuracy": np.nan, **centroid}
+        said = int(logits.argmax())
+        confidence = 1 / np.exp(logits - logits[said]).sum()
+        about = {"label": label, "said": said, "confidence": float(confidence)}
+        return {"accuracy": float(said == label), **centroid, **about}
+
+    def summary(self, table: pd.DataFrame) -> dict[str, float]:
+        """Macro F1, and the calibration error of the logits."""
+        if "said" not in table or table["said"].isna().any():
+            return {}
+        from torchmetrics.functional.classification import binary_calibration_error, multiclass_f1_score
+
+        said, label = (torch.tensor(table[name].to_numpy(int)) for name in ("said", "label"))
+        sure, right = torch.tensor(table["confidence"].to_numpy(float)), (said == label).long()
+        classes = int(torch.cat([said, label]).max()) + 1
+        # The confidence in what is said, against whether it is right, is the calibration error of several classes.
+        return {
+            "macro_f1": float(multiclass_f1_score(said, label, classes, average="macro")),
+            "calibration_error": float(binary_calibration_error(sure, right, BINS)),
+        }
+
+
+class Voices(Keywords):
+    """As `keywords`, on windows of running speech."""
+
+    name = "voices"
+    kind = "speech"
+    corpus = "prompts"
+    rule = VoiceRule
+
+    def open(
+        self, corpus: str, rule: Any, data_dir: Path | None, say: Callable[[str], None], progress: Progress
+    ) -> VoiceScenes:
+        return open_voice_scenes(corpus, rule, data_dir, say, progress)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

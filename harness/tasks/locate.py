@@ -1,0 +1,46 @@
+"""Task `locate`: when a word begins and ends, and which one it is, judged by the overlap of the stretches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.data.audio import BOUNDARY_SECONDS
+from harness.data.word_scenes import WordScenes
+from harness.tasks.recognise import Recognise, rule_of
+from harness.tasks.task import Fields
+
+
+class Locate(Recognise):
+    """An output is the boundary, (2,), onset and offset in units of 50 ms, and the logits, (classes,).
+
+    IoU: the length that the predicted stretch shares with the word, over that of both together.
+    """
+
+    name = "locate"
+    given = ("noisy", "target_boundary", "label")
+    predicted = ("boundary", "log_variance", "logits", "embedding")
+    reference = "kl_box"
+    model = "ds_cnn_locate"
+    rule = rule_of("locate")
+    judged = ("iou", "accuracy")
+    watched = ("iou",)
+    objectives = ("quality", "iou")
+
+    def sizes(self, scenes: WordScenes) -> dict[str, int]:
+        return {"classes": len(scenes.classes)}
+
+    def constant(self, scenes: WordScenes) -> dict[str, np.ndarray]:
+        """The middle half of the clip, and the first word."""
+        middle = np.array([0.25, 0.75]) * scenes.rule.seconds / BOUNDARY_SECONDS
+        return {"boundary": middle, "logits": np.eye(len(scenes.classes))[0]}
+
+    def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
+        (onset, offset), (first, last) = output["boundary"].astype(float), example["target_boundary"].tolist()
+        shared = max(0.0, min(offset, last) - max(onset, first))
+        iou = shared / (max(offset, last) - min(onset, first)) if offset > onset else 0.0
+        finite = np.isfinite(output["boundary"]).all()
+        right = float(output["logits"].argmax() == int(example["label"]))
+        return {"iou": iou if finite else np.nan, "accuracy": right}

@@ -1,0 +1,94 @@
+"""What every task has, whatever it asks of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pandas as pd
+import torch
+from torch import nn
+
+from harness.data.progress import Progress
+from harness.data.scenes import NoisyRule
+from harness.metrics import Scorer
+
+Fields = Mapping[str, torch.Tensor]
+Scores = tuple[dict[str, Any], list[str]]  # of one item: its metrics, and which of them are a floor
+
+
+class Scenes(Protocol):
+    """What a task's training batches and judged items are made of."""
+
+    @property
+    def digest(self) -> str: ...
+
+    def batch(self, seed: int, step: int, items: int, device: torch.device) -> dict[str, torch.Tensor]: ...
+
+    def items(self, test_set: str, count: int) -> Sequence[Any]: ...
+
+    def example(self, item: Any) -> dict[str, torch.Tensor]: ...
+
+
+class Task(ABC):
+    """given: fields of its scenes; predicted: fields that its models output; reference: the loss that every table of it holds;
+    kind: of corpus, as its card says; corpus, model: where a study names none; rule: what its scenes are made by; controls:
+    what is judged beside models, the first of them the one that gains are measured from; judged, watched: metrics on test
+    and on validation; objectives: what tuning may maximise.
+    """
+
+    name: ClassVar[str]
+    given: ClassVar[tuple[str, ...]]
+    predicted: ClassVar[tuple[str, ...]]
+    reference: ClassVar[str]
+    kind: ClassVar[str]
+    corpus: ClassVar[str]
+    model: ClassVar[str]
+    rule: ClassVar[type[NoisyRule]]
+    controls: ClassVar[tuple[str, ...]]
+    judged: ClassVar[tuple[str, ...]]
+    watched: ClassVar[tuple[str, ...]]
+    objectives: ClassVar[tuple[str, ...]]
+    listening: ClassVar[Mapping[str, int]] = {}  # items of each judged set whose sound is kept
+
+    @abstractmethod
+    def open(
+        self, corpus: str, rule: Any, data_dir: Path | None, say: Callable[[str], None], progress: Progress
+    ) -> Scenes:
+        """The scenes of a rule."""
+
+    def sizes(self, scenes: Any) -> dict[str, int]:
+        """What only the task knows, for models and for losses with state."""
+        return {}
+
+    @abstractmethod
+    def outputs(
+        self, model: nn.Module, examples: Sequence[Fields], device: torch.device, batches: Callable[[int], Fields]
+    ) -> list[Any]:
+        """What a model makes of each example, ready to be scored. batches: training batches that no update has seen."""
+
+    @abstractmethod
+    def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Any]:
+        """What a control makes of each example. model: the class of the study's models."""
+
+    @abstractmethod
+    def score(
+        self, outputs: Sequence[Any], examples: Sequence[Fields], names: Sequence[tuple[str, ...]], scorer: Scorer
+    ) -> list[Scores]:
+        """The metrics of each output, those named for it. Raises ScoringError."""
+
+    def summary(self, table: pd.DataFrame) -> dict[str, float]:
+        """What can be said of a whole judged set only, from its table of scores."""
+        return {}
+
+    @abstractmethod
+    def selection(
+        self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
+    ) -> float:
+        """The score that tuning maximises, from validation means. controls: the validation means of each control."""
+
+    def keep(self, folder: Path, name: str, example: Fields, output: Any, picture: Callable[..., bytes]) -> None:
+        """Keep an item to be listened to: sound, and the picture of it. name: of its files."""
+        raise NotImplementedError  # only where `listening` asks for it
