@@ -1,4 +1,6 @@
-"""Scenes of one second of running speech in noise, for telling talkers and languages apart.
+"""Scenes of running speech in noise, for telling talkers and languages apart.
+
+By the default rule a second at 0 to 20 dB, in which four voices are told apart with errors enough to compare losses by.
 
 A class is a folder of the corpus, one talker in one language; those without training speech are none, so that of `prompts`
 the held-out Italian one is not: four classes are left, two of them the same talker in two languages. What is said in a
@@ -33,13 +35,6 @@ from harness.data.scenes import (
 from harness.errors import UserError
 
 
-class VoiceRule(NoisyRule):
-    """Windows of a second, at -5 to 10 dB: longer or cleaner ones leave too few errors to compare losses by."""
-
-    snr: tuple[float, float] = (-5.0, 10.0)
-    test_snrs: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0)
-
-
 @dataclass(frozen=True)
 class VoiceItem(Item):
     """One fixed mixture: an Item with the place of its window in the clip, in samples. `speaker` is the folder."""
@@ -51,7 +46,7 @@ class VoiceItem(Item):
 class VoiceScenes:
     """Speech, noises and the rule that mixes them. classes: the folders that labels number."""
 
-    rule: VoiceRule
+    rule: NoisyRule
     speech: Bank
     kinds: dict[str, noises.Noise]
     classes: tuple[str, ...]
@@ -114,13 +109,13 @@ class VoiceScenes:
 
 def open_voice_scenes(
     corpus: str,
-    rule: VoiceRule | None = None,
+    rule: NoisyRule | None = None,
     data_dir: Path | None = None,
     say: Callable[[str], None] = print,
     progress: Progress = unseen,
 ) -> VoiceScenes:
     """Open every corpus that telling voices apart needs."""
-    rule, card = rule or VoiceRule(), corpora.card(corpus)
+    rule, card = rule or NoisyRule(), corpora.card(corpus)
     if card.kind != "speech":
         raise UserError(
             f"corpus {corpus!r} is {card.kind}; voices needs speech, one of: {', '.join(corpora.names('speech'))}"
