@@ -35,7 +35,10 @@ def measure(
         for done, loss in enumerate(missing):
             say(loss, done, len(missing))
             try:
-                row = throughput.measure(loss, BASELINE, context.study.model, batches, context.device, name).row()
+                cost = throughput.measure(
+                    loss, BASELINE, context.study.model, batches, context.device, name, context.sizes
+                )
+                row = cost.row()
             except Exception as error:  # a plug-in's own: its trials have failed, and said so, before
                 failures.append(f"throughput of {loss}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 continue
@@ -47,7 +50,7 @@ def measure(
 def overhead(context: Context, expression: str) -> list[float]:
     """Time of the harness's loop over that of a bare loop on the same batches, once per round."""
     batches = [context.scenes.batch(0, step, context.study.batch, context.device) for step in range(4)]
-    return throughput.overhead(context.study.model, expression, batches, context.device)
+    return throughput.overhead(context.study.model, expression, batches, context.device, sizes=context.sizes)
 
 
 def data_share(context: Context, step_ms: float) -> float:

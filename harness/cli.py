@@ -434,7 +434,7 @@ def _report(tracker: Any, protocol: str | None) -> None:
         for row in rows.itertuples(index=False):
             table.add_row(*(str(cell) for cell in row))
         console.print(table)
-        _say(f"protocol {name}, matched test: mean, gain over unprocessed; losses that share a letter are tied")
+        _say(f"protocol {name}, matched test: mean, gain over the first control; losses that share a letter are tied")
         if noise := words.noise(analysis, name, "matched"):
             _say(f"the harness's own noise: {noise}")
     _say(f"report: {paths.reports() / 'index.html'}")
@@ -477,7 +477,7 @@ def bench(
         rows, failures = benches.measure(context, wanted, True, show)
         if failures:
             raise UserError(failures[0])
-        ratios = benches.overhead(context, wanted[0])
+        ratios = benches.overhead(context, loaded.reference.loss)
         share = benches.data_share(context, float(rows[0]["step_ms"]))
     middle = sorted(ratios)[len(ratios) // 2]
     where = device_name(context.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,6 +15,9 @@ from harness.tasks.fields import complete
 
 MIN_RUN_SECONDS = 0.4
 STEPS = 12
+
+Batches = list[dict[str, torch.Tensor]]
+Sizes = Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,17 @@ def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float
 
 
 def training_step(
-    model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device, steps: int = STEPS
+    model_name: str,
+    expression: str,
+    batches: Batches,
+    device: torch.device,
+    steps: int = STEPS,
+    sizes: Sizes = None,
 ) -> float:
     """Median ms of one update in the harness's own loop on ready batches, after as many again to warm up."""
     torch.manual_seed(0)
-    model = models.build(model_name).to(device)
-    objective = losses.Objective(losses.parse(expression)).to(device)
+    model = models.build(model_name, sizes=sizes).to(device)
+    objective = losses.Objective(losses.parse(expression), sizes=sizes).to(device)
     recipe = train.Recipe(2 * steps, 1e-3, 0.01, 0.05, 10.0)
     stamps: list[float] = []
 
@@ -103,15 +111,20 @@ def training_step(
 
 
 def overhead(
-    model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device, rounds: int = 7
+    model_name: str,
+    expression: str,
+    batches: Batches,
+    device: torch.device,
+    rounds: int = 7,
+    sizes: Sizes = None,
 ) -> list[float]:
     """What the harness's loop costs beside a bare one: ratios of time for the same model, loss and batches, taken in turn."""
     ratios = []
     for _ in range(rounds):
-        bare = _bare_loop(model_name, expression, batches, device)
+        bare = _bare_loop(model_name, expression, batches, device, sizes)
         torch.manual_seed(0)
-        model = models.build(model_name).to(device)
-        objective = losses.Objective(losses.parse(expression)).to(device)
+        model = models.build(model_name, sizes=sizes).to(device)
+        objective = losses.Objective(losses.parse(expression), sizes=sizes).to(device)
         recipe = train.Recipe(2 * STEPS, 1e-3, 0.01, 0.05, 10.0)
         start = time.perf_counter()
         train.fit(
@@ -127,18 +140,19 @@ def overhead(
     return ratios
 
 
-def _bare_loop(model_name: str, expression: str, batches: list[dict[str, torch.Tensor]], device: torch.device) -> float:
+def _bare_loop(model_name: str, expression: str, batches: Batches, device: torch.device, sizes: Sizes) -> float:
     """Seconds of the plainest loop: forward, loss, backward, update."""
     torch.manual_seed(0)
-    model = models.build(model_name).to(device)
-    loss = getattr(losses, losses.parse(expression).terms[0].name)
+    model = models.build(model_name, sizes=sizes).to(device)
+    name = losses.parse(expression).terms[0].name
+    loss, needed = getattr(losses, name), losses.get(name).fields
     inputs: tuple[str, ...] = models.get(model_name).fields
     optimiser: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-12)
     start = time.perf_counter()
     for step in range(2 * STEPS):
         fields = batches[step % len(batches)]
-        estimate = model(*(fields[name] for name in inputs))["estimate"]
-        value = loss(estimate, fields["clean"]).mean()
+        fields = complete(fields | model(*(fields[name] for name in inputs)), needed)
+        value = loss(*(fields[name] for name in needed)).mean()
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -155,17 +169,19 @@ def measure(
     expression: str,
     baseline: str,
     model_name: str,
-    batches: list[dict[str, torch.Tensor]],
+    batches: Batches,
     device: torch.device,
     name: str,
+    sizes: Sizes = None,
 ) -> Cost:
-    """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's."""
+    """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's; sizes:
+    what models, and losses with state, are built for in training."""
     base, objective = (
         losses.Objective(losses.parse(text), sizes=loads.SIZES).to(device) for text in (baseline, expression)
     )
     base_ms = loss_alone(base, device)[0]
     median, spread, peak = loss_alone(objective, device)
-    step = training_step(model_name, expression, batches, device)
+    step = training_step(model_name, expression, batches, device, sizes=sizes)
     items, samples = batches[0]["noisy"].shape
     return Cost(
         loss=objective.combination.expression,

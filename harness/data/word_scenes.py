@@ -26,7 +26,7 @@ from harness.errors import UserError, unknown
 NOISE_SPEECH = "prompts"  # babble and speech-shaped noise come from people, whatever says the words
 GAP = round(0.05 * SAMPLE_RATE)  # least between words in a row
 DIGITS = 10  # the first words of a card are the digits, in their order
-SPLITS = {"validation": "validation", "matched": "test", "mismatched": "test", "open_set": "test"}
+SPLITS = {"validation": "validation", "matched": "test", "mismatched": "test", "open_set": "test", "training": "train"}
 
 
 class WordRule(NoisyRule):

@@ -1,12 +1,13 @@
 """From the tables of `Results` to arrays: for each protocol, test set and metric, one seeds x items table per loss.
 
 The rules for missing values live here, once: an item without a score is missing for all losses alike, a seed that
-diverged scores what the unprocessed recording scores, and a control, which has no seed, counts as two equal rows.
+diverged scores what the baseline scores (for a denoiser the unprocessed recording), and a control, which has no seed, counts
+as two equal rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from harness.metrics import METRICS
 if TYPE_CHECKING:
     from harness.report.runs import Results
 
-UNPROCESSED = "unprocessed"
+BASELINES = ("unprocessed", "chance", "constant")  # controls from which gains are measured: the first that a task has
 HEARD = "training"  # the set that holds what training hears: judged, never ranked
 
 
@@ -42,6 +43,11 @@ class Block:
     missing: int
     floored: dict[str, int]
 
+    @property
+    def baseline(self) -> str:
+        """The control that gains are measured from; "" without any."""
+        return baseline(self.controls)
+
     def difference(self, a: str, b: str) -> np.ndarray:
         """Paired differences a - b, (seeds, items), over the seeds that both have; a control pairs with any seed."""
         one = self._scores(a)
@@ -55,6 +61,11 @@ class Block:
 
     def _scores(self, name: str) -> pd.DataFrame:
         return self.losses[name] if name in self.losses else self.controls[name]
+
+
+def baseline(names: Collection[str]) -> str:
+    """The first of BASELINES that is among the names; "" if none is."""
+    return next((name for name in BASELINES if name in names), "")
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
@@ -118,9 +129,9 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     for run in each(fresh[fresh["role"] == "control"]):
         if run.run_id in complete.index:
             block.controls[run.name] = complete.loc[[run.run_id, run.run_id]].reset_index(drop=True)
-    unprocessed = block.controls.get(UNPROCESSED)
+    known = block.controls.get(block.baseline)
     # Without that control the floor stands in: a diverged seed must never score better than a finished one.
-    stand_in = METRICS[block.metric].floor if unprocessed is None else unprocessed.iloc[0].to_numpy()
+    stand_in = METRICS[block.metric].floor if known is None else known.iloc[0].to_numpy()
     for name, own in fresh[fresh["role"] != "control"].groupby("name", sort=False):
         block.losses[str(name)] = _by_seed(own, complete, stand_in)
     for name, own in old[old["state"] != "diverged"].groupby("name", sort=False):

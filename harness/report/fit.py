@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.metrics import METRICS
-from harness.report.blocks import HEARD, UNPROCESSED, Block, blocks
+from harness.report.blocks import HEARD, Block, blocks
 from harness.report.intervals import Estimate, interval, two_way
 from harness.report.words import HEADLINE, number, span
 
@@ -30,7 +30,7 @@ def gap(heard: Estimate, unheard: Estimate) -> Estimate:
 
 
 def gaps(results: Results, protocol: str) -> list[dict]:
-    """One dict a headline metric and loss: metric, loss, heard and unheard (mean gains over unprocessed), gap, low, high (95 %),
+    """One dict a headline metric and loss: metric, loss, heard and unheard (mean gains over the baseline), gap, low, high (95 %),
     and change, change_low, change_high: the gap against that of the reference loss, paired by seed and item within each set.
     Empty without a set of what training hears.
     """
@@ -41,12 +41,12 @@ def gaps(results: Results, protocol: str) -> list[dict]:
     rows = []
     for (test_set, metric), heard in found.items():
         unheard = found.get((UNHEARD, metric))
-        if test_set != HEARD or unheard is None:
+        if test_set != HEARD or unheard is None or not (heard.baseline and unheard.baseline):
             continue
         for loss in [name for name in heard.losses if name in unheard.losses]:
             row: dict[str, Any] = {"metric": metric, "loss": loss}
             row |= {"heard": _mean(heard, loss), "unheard": _mean(unheard, loss)}
-            row |= dict(zip(("gap", "low", "high"), _against(heard, unheard, loss, UNPROCESSED), strict=True))
+            row |= dict(zip(("gap", "low", "high"), _against(heard, unheard, loss, heard.baseline), strict=True))
             change = (np.nan,) * 3
             if loss != reference and reference in heard.losses and reference in unheard.losses:
                 change = _against(heard, unheard, loss, reference)
@@ -67,7 +67,7 @@ def table(results: Results, protocol: str) -> list[dict]:
 
 
 def _mean(block: Block, loss: str) -> float:
-    return float(block.difference(loss, UNPROCESSED).mean())
+    return float(block.difference(loss, block.baseline).mean())
 
 
 def _against(heard: Block, unheard: Block, loss: str, other: str) -> tuple[float, float, float]:

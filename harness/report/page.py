@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from harness.metrics import METRICS
 from harness.report import fit, plots, tables, words
-from harness.report.blocks import each, named
+from harness.report.blocks import baseline, each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis, analyse
@@ -75,6 +75,7 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
     tau = analysis.reliability[analysis.reliability["protocol"] == protocol]
     return {
         "protocol": protocol,
+        "baseline": baseline(runs["name"].tolist()) or "nothing",
         "task": first["task"],
         "corpus": first["corpus"],
         "model": first["model"],
@@ -133,7 +134,7 @@ def _ranking_picture(
     table = analysis.gains.merge(ranked[[*key, "target", "tie_group"]], on=key)
     table = table[(table["protocol"] == protocol) & (table["test_set"] == test_set) & table["metric"].isin(headline)]
     shown = [name for name in order if name in set(table["loss"])]
-    return _svg(plots.ranking(table, shown)) if shown else None
+    return _svg(plots.ranking(table, shown, str(table["baseline"].iloc[0]))) if shown else None
 
 
 def _convergence(results: Results, losses: pd.DataFrame, order: list[str], headline: tuple[str, ...]) -> Markup | None:
@@ -183,7 +184,9 @@ def _quality_cost(
     for (device, threads, dtype), cost in throughput.groupby(["device", "threads", "dtype"], dropna=False, sort=True):
         points = gains.merge(cost, on="loss").dropna(subset=["gain", "step_ms"])
         if len(points) > 1:
-            quality = f"{plots.metric_label(headline[0])}: gain over unprocessed"
+            quality = (
+                f"{plots.metric_label(headline[0])}: gain over {gains['baseline'].iloc[0] if len(gains) else 'nothing'}"
+            )
             pictures.append((_place(device, threads, dtype), _svg(plots.quality_cost(points, quality))))
     return pictures
 

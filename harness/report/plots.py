@@ -28,8 +28,8 @@ def metric_label(metric: str) -> str:
     return f"{known.label} ({known.unit})" if known.unit == "dB" else known.label
 
 
-def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
-    """Improvement over `unprocessed` with its interval, one panel a metric, one row a loss, best first. SVG.
+def ranking(table: pd.DataFrame, order: list[str], baseline: str = "unprocessed") -> bytes:
+    """Improvement over the baseline with its interval, one panel a metric, one row a loss, best first. SVG.
 
     table: loss, metric, gain, low, high (in the metric's unit; low and high NaN = not known), target (bool: the loss
     optimises the metric), tie_group (letters). order: the losses from top to bottom.
@@ -63,7 +63,7 @@ def ranking(table: pd.DataFrame, order: list[str]) -> bytes:
             sns.despine(ax=ax, left=True)
         axes[0].set_yticks(range(len(order)), [short(name) for name in order])
         axes[0].set_ylim(len(order) - 0.5, -0.5)
-        figure.supxlabel("improvement over unprocessed, 95 % interval", fontsize=8.5)
+        figure.supxlabel(f"improvement over {baseline}, 95 % interval", fontsize=8.5)
         figure.tight_layout(w_pad=1.6)
         return svg(figure)
 

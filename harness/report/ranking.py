@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report import identities
-from harness.report.blocks import HEARD, UNPROCESSED, Block, blocks, named
+from harness.report.blocks import HEARD, Block, blocks, named
 from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
@@ -49,7 +49,19 @@ RANKING = [
     "run_id",
 ]
 PAIRS = ["a", "b", "test_set", "metric", "diff", "low", "high", "p_adjusted", "p_a_beats_b", "protocol"]
-GAINS = ["protocol", "test_set", "metric", "loss", "gain", "low", "high", "adjusted_low", "adjusted_high", "p_adjusted"]
+GAINS = [
+    "protocol",
+    "test_set",
+    "metric",
+    "loss",
+    "baseline",
+    "gain",
+    "low",
+    "high",
+    "adjusted_low",
+    "adjusted_high",
+    "p_adjusted",
+]
 GAINS += ["p_beats"]
 RELIABILITY = ["protocol", "test_set", "metric", "tau", "separated", "pairs"]
 GOODHART = ["protocol", "test_set", "loss", "gained", "lost"]
@@ -69,7 +81,7 @@ class Analysis:
         = place by that mean.
     pairs: every pair of ranked losses; a has the higher mean. low, high: Holm-adjusted interval of the paired
     difference.
-    gains: paired difference to `unprocessed` with its unadjusted 95 % interval, also for controls.
+    gains: paired difference to the `baseline` with its unadjusted 95 % interval, also for controls.
     reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
     identities: for each group of losses that must tie their largest difference, and whether they do.
@@ -209,17 +221,24 @@ def _row(block: Block, name: str, tables: dict[str, pd.DataFrame]) -> dict:
 
 
 def _gains(block: Block) -> list[dict]:
-    if UNPROCESSED not in block.controls:
+    if not block.baseline:
         return []
-    names = [*block.losses, *(name for name in block.controls if name != UNPROCESSED)]
+    names = [*block.losses, *(name for name in block.controls if name != block.baseline)]
     clusters = _clusters(block, block.controls)
-    differences = [block.difference(name, UNPROCESSED) for name in names]
+    differences = [block.difference(name, block.baseline) for name in names]
     estimate = _estimates(differences, clusters)
     low, high = interval(estimate)
     adjusted, levels = holm(p_value(estimate))
     wide_low, wide_high = interval(estimate, levels)
     return [
-        {"loss": name, "gain": estimate.mean[i], "low": low[i], "high": high[i], "p_adjusted": adjusted[i]}
+        {
+            "loss": name,
+            "baseline": block.baseline,
+            "gain": estimate.mean[i],
+            "low": low[i],
+            "high": high[i],
+            "p_adjusted": adjusted[i],
+        }
         | {"adjusted_low": wide_low[i], "adjusted_high": wide_high[i], "p_beats": win_probability(differences[i])}
         for i, name in enumerate(names)
     ]

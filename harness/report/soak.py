@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.metrics import METRICS
-from harness.report.blocks import UNPROCESSED, blocks, named
+from harness.report.blocks import blocks, named
 from harness.report.intervals import interval, two_way
 from harness.report.words import number, span
 
@@ -34,7 +34,7 @@ def verdicts(results: Results, protocol: str, test_set: str = "matched") -> list
         for name, table in block.losses.items():
             if block.metric not in targets[name]:
                 continue
-            gain = block.difference(name, UNPROCESSED).mean(axis=0)
+            gain = block.difference(name, block.baseline).mean(axis=0)
             # Two equal rows: an interval over prompts alone (see `two_way`).
             estimate = two_way(np.stack([gain, gain]), block.clusters.reindex(table.columns).to_numpy())
             low, high = (float(end) for end in interval(estimate))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.blocks import UNPROCESSED, Block, each, named
+from harness.report.blocks import Block, each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.words import HEADLINE, number, span
@@ -27,16 +27,24 @@ THROUGHPUT = [
     "audio_s_per_s",
     "peak_mib",
 ]
+MOST_SPEAKERS = 12  # to be shown one by one
 CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
 
 
 def pairs_file(analysis: Analysis) -> pd.DataFrame:
-    """Rows of `pairs.csv`: every two ranked losses, then every loss and control against the unprocessed recording.
+    """Rows of `pairs.csv`: every two ranked losses, then every loss and control against the baseline.
 
     Holm-adjusted within each of the two families, per protocol, test set and metric.
     """
-    names = {"loss": "a", "gain": "diff", "adjusted_low": "low", "adjusted_high": "high", "p_beats": "p_a_beats_b"}
-    against = analysis.gains.drop(columns=["low", "high"]).rename(columns=names).assign(b=UNPROCESSED)
+    names = {
+        "loss": "a",
+        "baseline": "b",
+        "gain": "diff",
+        "adjusted_low": "low",
+        "adjusted_high": "high",
+        "p_beats": "p_a_beats_b",
+    }
+    against = analysis.gains.drop(columns=["low", "high"]).rename(columns=names)
     parts = [table for table in (analysis.pairs, against[analysis.pairs.columns]) if len(table)]
     return pd.concat(parts, ignore_index=True) if parts else analysis.pairs
 
@@ -44,7 +52,7 @@ def pairs_file(analysis: Analysis) -> pd.DataFrame:
 def summary_table(analysis: Analysis, protocol: str | None = None, test_set: str = "matched") -> pd.DataFrame:
     """What the console prints after a study: one row a loss or control, best overall first, all cells text.
 
-    Columns: loss, one per measured headline metric ("2.31 +0.41 a": mean, gain over unprocessed, tie letters), overall
+    Columns: loss, one per measured headline metric ("2.31 +0.41 a": mean, gain over the baseline, tie letters), overall
     (place by mean rank over the referee metrics). protocol: its hash; None = the last one of the table.
     """
     ranking = analysis.ranking
@@ -136,24 +144,27 @@ def identities_table(analysis: Analysis, protocol: str, test_set: str) -> list[d
 
 
 def condition_tables(results: Results, block: Block, order: list[str]) -> list[dict]:
-    """Mean gain over unprocessed by input SNR, by noise and by speaker: {title, columns, rows: [(loss, cells)]}.
+    """Mean gain over the baseline by input SNR, by noise and by speaker: {title, columns, rows: [(loss, cells)]}.
 
     Speakers are fixed and few: shown one by one, not sampled. Conditions with a single value say nothing and are left
     out.
     """
-    if UNPROCESSED not in block.controls or not block.losses:
+    if not block.baseline or not block.losses:
         return []
-    items = results.scores.drop_duplicates("item").set_index("item")
+    # Another protocol may have other items of the same names.
+    own = results.scores["run_id"].isin(results.runs.loc[results.runs["protocol"] == block.protocol, "run_id"])
+    items = results.scores[own].drop_duplicates("item").set_index("item")
     tables = []
     for column, title in CONDITIONS.items():
-        if column not in items or items[column].reindex(block.clusters.index).nunique() < 2:
+        kinds = items[column].reindex(block.clusters.index).nunique() if column in items else 0
+        if kinds < 2 or (column == "speaker" and kinds > MOST_SPEAKERS):
             continue
         values = items[column]
         if column == "input_snr" and values.nunique() > 6:
             values = (values / 5).round() * 5  # continuous levels: to the nearest 5 dB
         rows, columns = [], None
         for name in [name for name in order if name in block.losses]:
-            gain = pd.Series(block.difference(name, UNPROCESSED).mean(axis=0), block.losses[name].columns)
+            gain = pd.Series(block.difference(name, block.baseline).mean(axis=0), block.losses[name].columns)
             by = gain.groupby(values.reindex(gain.index)).mean()
             columns = list(by.index)
             rows.append((name, [number(block.metric, value, signed=True) for value in by]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.blocks import each, named
+from harness.report.blocks import baseline, each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH
@@ -16,7 +16,8 @@ from harness.report.reliability import ENOUGH
 if TYPE_CHECKING:
     from harness.report.runs import Results
 
-HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
+HEADLINE: tuple[str, ...] = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
+HEADLINE += ("accuracy", "centroid_accuracy", "average_precision", "token_accuracy", "count_accuracy", "iou")
 FULL_SEEDS = 5
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
@@ -25,6 +26,12 @@ MEASURED = {
     "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package pystoi.",
     "si_sdr": "SI-SDR follows Le Roux et al. 2019: means removed, the scale of the estimate projected out.",
     "snr": "SNR is that of the estimate as it is, gain error included; its distance to SI-SDR is that gain error.",
+    "accuracy": "Accuracy: the share of items whose highest logit is that of their class.",
+    "centroid_accuracy": "Centroid accuracy: the class whose mean embedding over training items is nearest, all of norm 1.",
+    "average_precision": "Average precision is that of each item’s own ranking of the words.",
+    "token_accuracy": "Token accuracy: 1 less the edit distance as a share of the string, at least 0; greedy decoding.",
+    "count_accuracy": "Count accuracy: how often the nearest whole number is right.",
+    "iou": "IoU: what the found stretch shares with the word, over both together.",
     "dnsmos_ovrl": "DNSMOS is the P.835 model of Reddy et al. 2022: it hears the estimate alone.",
 }
 
@@ -33,7 +40,7 @@ def number(metric: str, value: float, signed: bool = False) -> str:
     """A score as people write it: 2.31, 0.873, 11.9; with `signed` a difference: +0.41, −0.02. A dash for NaN."""
     if pd.isna(value):
         return "–"
-    digits = 3 if metric in ("stoi", "estoi") else 1 if metric == "snr" else 2
+    digits = 3 if not METRICS[metric].unit else 1 if metric == "snr" else 2
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("-", "−")
 
@@ -55,7 +62,7 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
     """One entry a headline metric: label, loss, value, gain, interval, tied (names), alone, target, sure (bool or
     None).
 
-    sure: is the gain over unprocessed above 0 for certain; None when that is not known. The last entry may be the
+    sure: is the gain over the baseline above 0 for certain; None when that is not known. The last entry may be the
     overall
     rank: label "overall", losses (those of the best mean rank), value, referees (labels).
     """
@@ -132,12 +139,13 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     runs, rows = named(results.runs), analysis.ranking[analysis.ranking["protocol"] == protocol]
     runs = runs[runs["protocol"] == protocol]
     fresh, said = runs[~runs["stale"]], []
+    stand_in = baseline(set(runs["name"])) or "the floor"
     for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(
         ["name", fresh["reason"].fillna("")], sort=False
     ):
         of = int((fresh["name"] == name).sum())
         why = f" ({reason})" if reason else ""
-        said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what the unprocessed recording scores.")
+        said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what {stand_in} scores.")
     for row in each(analysis.goodhart[analysis.goodhart["protocol"] == protocol]):
         gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
         said.append(

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from harness.data.progress import Progress
-from harness.data.voice_scenes import VoiceRule, VoiceScenes, open_voice_scenes
+from harness.data.scenes import NoisyRule
+from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
 from harness.tasks.recognise import Recognise, predictions, rule_of
 from harness.tasks.task import Fields
 
@@ -100,7 +101,7 @@ class Voices(Keywords):
     name = "voices"
     kind = "speech"
     corpus = "prompts"
-    rule = VoiceRule
+    rule = NoisyRule
 
     def open(
         self, corpus: str, rule: Any, data_dir: Path | None, say: Callable[[str], None], progress: Progress
