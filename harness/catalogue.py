@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from harness import losses, models, paths, tasks
@@ -24,6 +25,18 @@ def trainable(task: str) -> list[str]:
     return [
         name for name, info in losses.all_losses().items() if fits(info, task) and set(info.fields) != {"parameters"}
     ]
+
+
+def best_task(expressions: Iterable[str]) -> str:
+    """The task that losses fit best: all of them, with the fewest fields that have to be derived; of equals the first. The
+    first task where there is none: what is wrong is said when they are checked against it."""
+    needed = {field for expression in expressions for field in losses.parse(expression).fields} - {"parameters"}
+    able = [
+        (len(needed - {*task.given, *task.predicted}), place, name)
+        for place, (name, task) in enumerate(tasks.TASKS.items())
+        if fields.available({*task.given, *task.predicted}) >= needed
+    ]
+    return min(able)[2] if able else next(iter(tasks.TASKS))
 
 
 def as_data() -> dict[str, Any]:

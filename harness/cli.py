@@ -28,11 +28,13 @@ app = typer.Typer(
 data_app = typer.Typer(help="Recordings: list the corpora, fetch them, check what is on disk.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(highlight=False)
+DEFAULT_TASK = "denoise"  # its quick form is the study quick; that of another task is the study of its name
 
 Name = Annotated[
     str | None,
     typer.Argument(
-        help="A study in studies/ or a YAML file; without one, the command's own (quick, or soak).", show_default=False
+        help="A study in studies/ or a YAML file; without one, the command's own (that of the task, or soak).",
+        show_default=False,
     ),
 ]
 Loss = Annotated[
@@ -75,18 +77,24 @@ def _load(
     **plain: Any,
 ) -> Any:
     """The study with the command's overrides."""
-    from harness import spec
+    from harness import catalogue, spec
     from harness.plugins import load_plugins
 
     load_plugins(plugin or [])
     overrides = {key: value for key, value in plain.items() if value is not None}
     if loss:
         overrides["losses"] = loss
+    if name is None and overrides.get("task") is None and loss:
+        overrides["task"] = catalogue.best_task(loss)
+        fitting = f"task: {overrides['task']}, which fits {' and '.join(loss)} best; --task names another"
+        print(fitting, file=sys.stderr)
+    task = overrides.get("task", DEFAULT_TASK)
+    name = name or ("quick" if task == DEFAULT_TASK else task)
     if trials is not None:
         overrides["rates"] = spec.default_rates(trials)
     if updates is not None:
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
-    return spec.load(name or "quick", overrides)
+    return spec.load(name, overrides)
 
 
 def _asked(
@@ -114,7 +122,7 @@ def _asked(
     return loaded, Options(device, workers, data_dir, storage, tracking_uri, tuple(plugin or ()), max_hours)
 
 
-def _of_a_study(body: Callable[[Any, Any], None], default: str = "quick") -> Callable[..., None]:
+def _of_a_study(body: Callable[[Any, Any], None], default: str | None = None) -> Callable[..., None]:
     """A command with the parameters of `_asked`, whose body gets the study and its options. default: the study without a name."""
 
     @functools.wraps(body)
