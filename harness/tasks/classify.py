@@ -17,7 +17,7 @@ from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
 from harness.tasks.recognise import Recognise, predictions, rule_of
 from harness.tasks.task import Fields
 
-CENTROID_BATCHES = 10  # of training items, whose embeddings' means are the centroids
+CENTROID_ITEMS = 640  # of training, at least, whose embeddings' means are the centroids
 BINS = 15  # of confidence, as Guo et al. 2017 (arXiv 1706.04599) count the calibration error
 
 
@@ -51,14 +51,16 @@ class Keywords(Recognise):
 
     def _centroids(self, model: nn.Module, batches: Callable[[int], Fields]) -> np.ndarray:
         """(classes, dim); a class that no item is of is nowhere."""
-        embeddings, labels = [], []
+        embeddings: list[np.ndarray] = []
+        labels: list[int] = []
         with torch.inference_mode():
-            for step in range(CENTROID_BATCHES):
-                fields = batches(step)
+            while len(labels) < CENTROID_ITEMS:
+                fields = batches(len(embeddings))
                 embeddings.append(model(fields["noisy"])["embedding"].float().cpu().numpy())
-                labels.append(fields["label"].cpu().numpy())
-        unit, label = _unit(np.concatenate(embeddings)), np.concatenate(labels)
-        return np.stack([_unit(unit[label == k].mean(0)) for k in range(label.max() + 1)])
+                labels += fields["label"].tolist()
+        member = np.eye(max(labels) + 1, dtype=np.float32)[labels]
+        centroids = _unit(member.T @ _unit(np.concatenate(embeddings)))
+        return np.where(member.sum(0)[:, None] > 0, centroids, np.nan)
 
     def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Any]:
         """`chance` is right once in so many classes, on every item alike; `constant` always says the first class."""

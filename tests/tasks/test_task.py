@@ -102,7 +102,7 @@ def test_an_output_that_is_not_finite_gets_the_floor_of_its_metrics(task):
 def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> None:
     """The shipped study of two of its losses, with a few updates of a small batch."""
     task, shipped = tasks.get(name), spec.load(name)
-    few = {"updates": {"tune": 2, "confirm": 4}, "batch": 6, "seeds": 2, "rates": [1e-3]}
+    few = {"updates": {"tune": 2, "confirm": 4}, "batch": 32, "seeds": 2, "rates": [1e-3]}
     few["scenes"] = {"items": {"validation": 4, "matched": 6, "mismatched": 4}}
     few["losses"] = list(dict.fromkeys([task.reference, *shipped.losses]))[:2]
     options = workers.Options("cpu", 1, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
