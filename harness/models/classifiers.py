@@ -6,6 +6,8 @@ of frequencies and a short stretch of time are hidden (SpecAugment, Park et al. 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ LOWEST_HZ = 60.0
 SLIDE = 3  # bands
 FLOOR = 1e-7  # power of a mel band in a clip of digital silence: far below the noise of any recording
 LEAST_SPREAD = 0.1  # spread of log-mel values below which a clip is not stretched: silence stays flat
+BLANK = 0.9  # share of frames in which no symbol is expected, before training
 FRAME_SECONDS = 4 * HOP / SAMPLE_RATE  # from one frame of the trunk to the next
 
 
@@ -175,17 +178,23 @@ class DsCnnLocate(Pooled):
 
 @model(gives=("log_probs", "frame_lengths"))
 class Crnn(nn.Module):
-    """The trunk of `ds_cnn`, then a GRU in both directions: a distribution over symbols, or the blank 0, every 40 ms."""
+    """The trunk of `ds_cnn`, then a GRU in both directions: a distribution over symbols, or the blank 0, every 80 ms."""
 
     def __init__(self, *, symbols: int) -> None:
         super().__init__()
         self.trunk = Trunk()
         self.gru = nn.GRU(CHANNELS, EMBEDDING, batch_first=True, bidirectional=True)
         self.classify = nn.Linear(2 * EMBEDDING, symbols)
+        # From even odds, CTC's first gradients only teach that most frames are blank, and are so large that Adam's mean of
+        # their squares then holds back all else for a thousand updates.
+        with torch.no_grad():
+            self.classify.bias[0] = math.log((symbols - 1) * BLANK / (1 - BLANK))
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """noisy: (batch, samples). Returns log_probs, (batch, frames, symbols), and frame_lengths, (batch,): all frames."""
-        hidden, _ = self.gru(self.trunk(noisy).transpose(1, 2))
+        # A word is several frames long: half as many leave CTC fewer alignments to choose among.
+        frames = nn.functional.max_pool1d(self.trunk(noisy), 2, ceil_mode=True)
+        hidden, _ = self.gru(frames.transpose(1, 2))
         log_probs = self.classify(hidden).log_softmax(-1)
         return {
             "log_probs": log_probs,
