@@ -116,13 +116,25 @@ class Pooled(nn.Module):
         return list(self.embed.parameters())
 
 
+def classifier(classes: int) -> nn.Linear:
+    """Embedding to logits, which begin as if one class in so many was there (Lin et al. 2017, arXiv 1708.02002).
+
+    From even odds, a loss on each class by itself first teaches that most are absent, at the cost of what tells them apart.
+    A softmax sees no difference.
+    """
+    linear = nn.Linear(EMBEDDING, classes)
+    with torch.no_grad():
+        linear.bias.sub_(math.log(classes))
+    return linear
+
+
 @model(gives=("logits", "embedding"))
 class DsCnn(Pooled):
     """Depthwise-separable CNN on log-mel features, for one class or several (after Zhang et al. 2017, arXiv 1711.07128)."""
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(EMBEDDING, classes)
+        self.classify = classifier(classes)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """noisy: (batch, samples). Returns logits, (batch, classes), and embedding, (batch, EMBEDDING)."""
@@ -150,7 +162,7 @@ class DsCnnLocate(Pooled):
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(EMBEDDING, classes)
+        self.classify = classifier(classes)
         self.place = nn.Conv1d(CHANNELS, 2, 5, padding=2)
         self.spread = nn.Linear(EMBEDDING, 2)
         # So that a loss which learns the variance begins as if it were 1 (He et al. 2019, arXiv 1809.08545).
@@ -185,8 +197,8 @@ class Crnn(nn.Module):
         self.trunk = Trunk()
         self.gru = nn.GRU(CHANNELS, EMBEDDING, batch_first=True, bidirectional=True)
         self.classify = nn.Linear(2 * EMBEDDING, symbols)
-        # From even odds, CTC's first gradients only teach that most frames are blank, and are so large that Adam's mean of
-        # their squares then holds back all else for a thousand updates.
+        # From even odds, CTC first teaches every layer that most frames are blank, at the cost of what tells symbols apart:
+        # the model then stays silent for hundreds of updates.
         with torch.no_grad():
             self.classify.bias[0] = math.log((symbols - 1) * BLANK / (1 - BLANK))
 

@@ -49,7 +49,9 @@ class Tags(Recognise):
         """Mean over the words of the average precision with which the items are ranked by each."""
         from torchmetrics.functional.classification import multilabel_average_precision
 
-        logits, targets = (torch.tensor(table.filter(regex=rf"^{name}_\d+$").to_numpy()) for name in ("logit", "target"))
+        logits, targets = (
+            torch.tensor(table.filter(regex=rf"^{name}_\d+$").to_numpy()) for name in ("logit", "target")
+        )
         if not logits.numel() or logits.isnan().any():
             return {}
         precision = multilabel_average_precision(logits.sigmoid(), targets.long(), targets.shape[1], average="macro")
