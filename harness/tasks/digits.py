@@ -13,8 +13,8 @@ from harness.tasks.task import Fields
 
 
 class Digits(Recognise):
-    """An output is log_probs, (frames, symbols): the best symbol of each frame, repeats and blanks (0) dropped, is what was
-    heard. Token accuracy: 1 less the edit distance as a share of the string, at least 0."""
+    """An output is log_probs, (frames, symbols), the first frame_lengths of them: the best symbol of each, repeats and blanks
+    (0) dropped, is what was heard. Token accuracy: 1 less the edit distance as a share of the string, at least 0."""
 
     name = "digits"
     given = ("noisy", "tokens", "token_lengths")
@@ -31,14 +31,16 @@ class Digits(Recognise):
 
     def constant(self, scenes: WordScenes) -> dict[str, np.ndarray]:
         """Always the first digit, once."""
-        return {"log_probs": np.log(np.eye(len(scenes.classes) + 1, dtype=np.float32)[[1]] + 1e-6)}
+        log_probs = np.log(np.eye(len(scenes.classes) + 1, dtype=np.float32)[[1]] + 1e-6)
+        return {"log_probs": log_probs, "frame_lengths": np.array(1)}
 
     def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
         from torchmetrics.functional.text import edit_distance
 
-        if not np.isfinite(output["log_probs"]).all():
+        log_probs = output["log_probs"][: int(output["frame_lengths"])]
+        if not np.isfinite(log_probs).all():
             return {"token_accuracy": np.nan}
-        best = output["log_probs"].argmax(-1)
+        best = log_probs.argmax(-1)
         changes = best[np.diff(best, prepend=0) != 0]
         heard = "".join(chr(ord("a") + symbol) for symbol in changes[changes > 0])
         length = int(example["token_lengths"])

@@ -97,6 +97,31 @@ def test_the_first_mask_of_a_pair_starts_as_the_only_one_does() -> None:
     assert torch.equal(built[0](noisy)["estimate"], built[1](noisy)["estimate"])
 
 
+@pytest.mark.parametrize("symbols", [11, 41])
+def test_a_transcriber_begins_silent(symbols: int) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        log_probs = models.build("crnn", sizes={"symbols": symbols}).eval()(speech())["log_probs"]
+    assert log_probs[..., 0].exp().mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 5000, 56_000])
+def test_a_transcribers_frames_are_80_ms(samples: int) -> None:
+    outputs = made(MODELS["crnn"])(torch.zeros(2, samples))
+    frames = outputs["log_probs"].shape[1]
+    assert frames == pytest.approx(samples / 1280, abs=1)
+    assert outputs["frame_lengths"].tolist() == [frames, frames]
+
+
+@pytest.mark.parametrize("name", ["ds_cnn", "ds_cnn_locate"])
+@pytest.mark.parametrize("classes", [1, 2, 20, 200])
+def test_logits_begin_as_if_one_class_in_so_many_was_there(name: str, classes: int) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = models.build(name, sizes={"classes": classes}).eval()(speech())["logits"]
+    assert 0.5 < logits.sigmoid().mean() * (classes + 1) < 2
+
+
 def test_dropout_changes_training_and_leaves_the_weights_and_the_judging_alone() -> None:
     built = []
     for settings in ({}, {"dropout": 0.5}):

@@ -11,7 +11,8 @@ SYMBOLS = 11
 
 def output(*best: int) -> dict[str, np.ndarray]:
     """Frames of which each is sure of one symbol."""
-    return {"log_probs": np.log(np.eye(SYMBOLS, dtype=np.float32)[list(best)] + 1e-6)}
+    log_probs = np.log(np.eye(SYMBOLS, dtype=np.float32)[list(best)] + 1e-6)
+    return {"log_probs": log_probs, "frame_lengths": np.array(len(best))}
 
 
 def example(*tokens: int) -> dict[str, torch.Tensor]:
@@ -48,6 +49,11 @@ def test_padding_is_not_said():
     item = example(3, 5)
     item["tokens"][2:] = 8
     assert DIGITS.measure(output(3, 5), item)["token_accuracy"] == 1
+
+
+def test_what_is_behind_the_last_frame_is_not_heard():
+    made = output(3, 5, 9, 2) | {"frame_lengths": np.array(2)}
+    assert DIGITS.measure(made, example(3, 5))["token_accuracy"] == 1
 
 
 def test_log_probs_that_are_not_finite_are_floored():
