@@ -6,6 +6,8 @@ of frequencies and a short stretch of time are hidden (SpecAugment, Park et al. 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ LOWEST_HZ = 60.0
 SLIDE = 3  # bands
 FLOOR = 1e-7  # power of a mel band in a clip of digital silence: far below the noise of any recording
 LEAST_SPREAD = 0.1  # spread of log-mel values below which a clip is not stretched: silence stays flat
+BLANK = 0.9  # share of frames in which no symbol is expected, before training
 FRAME_SECONDS = 4 * HOP / SAMPLE_RATE  # from one frame of the trunk to the next
 
 
@@ -113,13 +116,25 @@ class Pooled(nn.Module):
         return list(self.embed.parameters())
 
 
+def classifier(classes: int) -> nn.Linear:
+    """Embedding to logits, which begin as if one class in so many was there (Lin et al. 2017, arXiv 1708.02002).
+
+    From even odds, a loss on each class by itself first teaches that most are absent, at the cost of what tells them apart.
+    A softmax sees no difference.
+    """
+    linear = nn.Linear(EMBEDDING, classes)
+    with torch.no_grad():
+        linear.bias.sub_(math.log(classes))
+    return linear
+
+
 @model(gives=("logits", "embedding"))
 class DsCnn(Pooled):
     """Depthwise-separable CNN on log-mel features, for one class or several (after Zhang et al. 2017, arXiv 1711.07128)."""
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(EMBEDDING, classes)
+        self.classify = classifier(classes)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """noisy: (batch, samples). Returns logits, (batch, classes), and embedding, (batch, EMBEDDING)."""
@@ -147,7 +162,7 @@ class DsCnnLocate(Pooled):
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(EMBEDDING, classes)
+        self.classify = classifier(classes)
         self.place = nn.Conv1d(CHANNELS, 2, 5, padding=2)
         self.spread = nn.Linear(EMBEDDING, 2)
         # So that a loss which learns the variance begins as if it were 1 (He et al. 2019, arXiv 1809.08545).
@@ -175,17 +190,23 @@ class DsCnnLocate(Pooled):
 
 @model(gives=("log_probs", "frame_lengths"))
 class Crnn(nn.Module):
-    """The trunk of `ds_cnn`, then a GRU in both directions: a distribution over symbols, or the blank 0, every 40 ms."""
+    """The trunk of `ds_cnn`, then a GRU in both directions: a distribution over symbols, or the blank 0, every 80 ms."""
 
     def __init__(self, *, symbols: int) -> None:
         super().__init__()
         self.trunk = Trunk()
         self.gru = nn.GRU(CHANNELS, EMBEDDING, batch_first=True, bidirectional=True)
         self.classify = nn.Linear(2 * EMBEDDING, symbols)
+        # From even odds, CTC first teaches every layer that most frames are blank, at the cost of what tells symbols apart:
+        # the model then stays silent for hundreds of updates.
+        with torch.no_grad():
+            self.classify.bias[0] = math.log((symbols - 1) * BLANK / (1 - BLANK))
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """noisy: (batch, samples). Returns log_probs, (batch, frames, symbols), and frame_lengths, (batch,): all frames."""
-        hidden, _ = self.gru(self.trunk(noisy).transpose(1, 2))
+        # A word is several frames long: half as many leave CTC fewer alignments to choose among.
+        frames = nn.functional.max_pool1d(self.trunk(noisy), 2, ceil_mode=True)
+        hidden, _ = self.gru(frames.transpose(1, 2))
         log_probs = self.classify(hidden).log_softmax(-1)
         return {
             "log_probs": log_probs,

@@ -45,7 +45,8 @@ class Keywords(Recognise):
         made = []
         for given in predictions(model, examples, device):
             distance = np.linalg.norm(_unit(given["embedding"]) - centroids, axis=-1)
-            made.append({"logits": given["logits"], "nearest": np.argmin(np.nan_to_num(distance, nan=np.inf))})
+            nearest = np.nanargmin(distance) if np.isfinite(distance).any() else np.nan
+            made.append({"logits": given["logits"], "nearest": np.array(nearest)})
         model.train()
         return made
 
@@ -72,7 +73,8 @@ class Keywords(Recognise):
         if "chance" in output:
             return dict.fromkeys(self.judged, 1 / float(output["chance"]))
         label = int(example["label"])
-        centroid = {"centroid_accuracy": float(output["nearest"] == label)}
+        nearest = output["nearest"]
+        centroid = {"centroid_accuracy": np.nan if np.isnan(nearest) else float(nearest == label)}
         logits = output["logits"].astype(float)
         if not np.isfinite(logits).all():
             return {"accuracy": np.nan, **centroid}

@@ -38,4 +38,6 @@ class Count(Recognise):
 
     def summary(self, table: pd.DataFrame) -> dict[str, float]:
         """Mean absolute error of the expected count, in words."""
+        if table["count_error"].isna().any():
+            return {}  # the mean of what is left would reward an output that is not finite
         return {"count_error": float(table["count_error"].mean())}

@@ -42,5 +42,6 @@ class Locate(Recognise):
         shared = max(0.0, min(offset, last) - max(onset, first))
         iou = shared / (max(offset, last) - min(onset, first)) if offset > onset else 0.0
         finite = np.isfinite(output["boundary"]).all()
-        right = float(output["logits"].argmax() == int(example["label"]))
+        logits = output["logits"]
+        right = float(logits.argmax() == int(example["label"])) if np.isfinite(logits).all() else np.nan
         return {"iou": iou if finite else np.nan, "accuracy": right}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from harness.data.word_scenes import WordScenes
@@ -35,8 +36,23 @@ class Tags(Recognise):
     def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
         from torchmetrics.functional.classification import multilabel_ranking_average_precision
 
-        logits, targets = torch.tensor(output["logits"])[None], example["targets"][None].long()
+        # In double precision, in which two sure words do not both round to a probability of 1.
+        logits, targets = torch.tensor(output["logits"], dtype=torch.double), example["targets"].long()
         if not logits.isfinite().all():
             return {"average_precision": np.nan}
-        precision = multilabel_ranking_average_precision(logits.sigmoid(), targets, targets.shape[1])
-        return {"average_precision": float(precision)}
+        precision = multilabel_ranking_average_precision(logits.sigmoid()[None], targets[None], len(targets))
+        about = {f"logit_{word}": value for word, value in enumerate(logits.tolist())}
+        about |= {f"target_{word}": value for word, value in enumerate(targets.tolist())}
+        return {"average_precision": float(precision), **about}
+
+    def summary(self, table: pd.DataFrame) -> dict[str, float]:
+        """Mean over the words of the average precision with which the items are ranked by each."""
+        from torchmetrics.functional.classification import multilabel_average_precision
+
+        logits, targets = (
+            torch.tensor(table.filter(regex=rf"^{name}_\d+$").to_numpy()) for name in ("logit", "target")
+        )
+        if not logits.numel() or logits.isnan().any():
+            return {}
+        precision = multilabel_average_precision(logits.sigmoid(), targets.long(), targets.shape[1], average="macro")
+        return {"mean_average_precision": float(precision)}
