@@ -38,8 +38,8 @@ study: setup ## tune, confirm and rank LOSS (the quick form), or the study file 
 plan: setup ## what `make study` would run, reuse, and how long that takes
 	@$(BIN)/harness plan $(STUDY) $(STUDY_OPTIONS)
 
-compare: setup ## the full comparison of all denoising losses (hours)
-	@$(BIN)/harness study denoise $(STUDY_OPTIONS)
+compare: setup ## all losses of a task, STUDY=keywords; without it the full comparison of denoising losses (hours)
+	@$(BIN)/harness study $(or $(STUDY),denoise) $(STUDY_OPTIONS)
 
 soak: setup ## does every denoising loss train? fails where one does not improve on the mixture
 	@$(BIN)/harness soak $(STUDY) $(STUDY_OPTIONS)

@@ -331,9 +331,11 @@ Corpora = Annotated[
 
 @data_app.command("fetch")
 def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
-    """Fetch and decode recordings that are not there yet."""
+    """Fetch and decode recordings that are not there yet, and make the words of synthetic speech."""
     from harness.bars import DataBar
+    from harness.data import corpora
     from harness.data.bank import open_bank
+    from harness.data.words import open_words
 
     for card in _recorded(names):
         with DataBar(console) as bar:
@@ -341,6 +343,10 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         _say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
         _say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {card.name}")
+    for name in [] if names else corpora.names("words"):
+        with DataBar(console) as bar:
+            bank = open_words(corpora.card(name), _say, bar).bank
+        _say(f"{name}: {len(bank.clips)} words, made by a synthesiser, in {bank.folder}")
 
 
 @data_app.command("check")
