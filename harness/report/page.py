@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import fit, plots, tables, words
+from harness.report import fit, plots, recognition, tables, words
 from harness.report.blocks import baseline, each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
@@ -77,6 +77,9 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "protocol": protocol,
         "baseline": baseline(runs["name"].tolist()) or "nothing",
         "task": first["task"],
+        "synthetic": words.synthetic(first["corpus"]),
+        "clusters": words.clusters(first["task"]),
+        "controls": words.CONTROLS.get(first["task"], ""),
         "corpus": first["corpus"],
         "model": first["model"],
         "updates": ", ".join(f"{int(u)}" for u in sorted(losses["updates"].dropna().unique())),
@@ -100,6 +103,9 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "quality_cost": _quality_cost(
             results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline
         ),
+        "recognition": {
+            name: _svg(picture) for name, picture in recognition.pictures(results, analysis, protocol, order).items()
+        },
         "listening": listening(results, protocol, order),
         "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED],
     }
@@ -116,6 +122,7 @@ def _test_set(
         "answers": words.answers(analysis, protocol, name),
         "table": tables.ranking_table(analysis, protocol, name, headline),
         "more": tables.ranking_table(analysis, protocol, name, others) if others else [],
+        "whole": recognition.of_set(results, protocol, name, order),
         "noise": words.noise(analysis, protocol, name),
         "identities": tables.identities_table(analysis, protocol, name),
         "judged": max((b.clusters.size - b.missing for b in mine), default=0),
