@@ -32,7 +32,7 @@ def confusion(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> byt
         for ax, (loss, matrix) in zip(axes, matrices.items(), strict=True):
             _cells(ax, matrix)
             ax.set_xticks(range(len(classes)), [_name(c) for c in classes], rotation=90)
-            ax.set_title(short(loss), loc="left")
+            ax.set_title(short(loss, int(side / 0.085)), loc="left")
             ax.set_xlabel("said")
         axes[0].set_yticks(range(len(classes)), [_name(c) for c in classes])
         axes[0].set_ylabel("true")
@@ -57,13 +57,13 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> bytes:
     columns = min(3, len(tables))
     lines = -(-len(tables) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.5 * columns + 0.5, 2.5 * lines + 0.5))
+        figure = Figure(figsize=(2.5 * columns + 0.5, 2.4 * lines + 0.4))
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (loss, table) in zip(axes, tables.items(), strict=False):
             sure, true = table["confidence"], table["accuracy"]
             ax.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls=(0, (4, 2)))
             ax.vlines(sure, np.minimum(sure, true), np.maximum(sure, true), color=ORANGE, lw=1.4)
-            ax.scatter(sure, true, 12 + 110 * table["items"] / table["items"].sum(), color=BLUE, lw=0, zorder=3)
+            ax.scatter(sure, true, 12 + 260 * table["items"] / table["items"].sum(), color=BLUE, lw=0, zorder=3)
             ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
             ax.set_title(short(loss, 28), loc="left", fontsize=8.5)
             ax.grid()
@@ -74,26 +74,23 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> bytes:
             ax.tick_params(labelbottom=True)
         figure.supxlabel("confidence", fontsize=8.5)
         figure.supylabel("accuracy", fontsize=8.5)
-        figure.tight_layout(w_pad=1.0, h_pad=0.8)
+        figure.tight_layout(w_pad=1.0, h_pad=1.6)
         return svg(figure)
 
 
 def embeddings(vectors: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str]) -> bytes:
     """First two principal components of the items' embeddings, one panel a loss, each with axes of its own; a class is told by
-    its colour and its shape. vectors: loss -> (items, dim) embeddings and (items,) labels; rows that are not finite are left
-    out."""
-    columns = min(2, len(vectors))
+    its colour and its shape. vectors: loss -> (items, dim) finite embeddings and (items,) labels, one item or more."""
+    columns = len(vectors) if len(vectors) <= 3 else 2
     lines = -(-len(vectors) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.0 * columns, 3.9 * lines))
+        figure = Figure(figsize=(3.5 * columns, 3.4 * lines))
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
         for ax, (loss, (embedded, label)) in zip(axes, vectors.items(), strict=False):
-            known = np.isfinite(embedded).all(axis=-1)
-            places, share = principal(embedded[known])
-            for k in np.unique(label[known]).astype(int):
-                own = places[label[known] == k]
-                ax.scatter(*own.T, **_mark(k), s=26)
-            ax.set_title(short(loss, 36), loc="left")
+            places, share = principal(embedded)
+            for k in np.unique(label):
+                ax.scatter(*places[label == k].T, **_mark(k), s=26)
+            ax.set_title(short(loss, 34), loc="left")
             ax.set_xlabel(f"1st component, {100 * share[0]:.0f} % of variance")
             ax.set_ylabel(f"2nd component, {100 * share[1]:.0f} %")
             ax.set_aspect("equal", adjustable="datalim")
@@ -101,12 +98,12 @@ def embeddings(vectors: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Se
         for ax in axes[len(vectors) :]:
             ax.remove()
         figure.tight_layout(w_pad=1.5, h_pad=1.2)
-        present = np.unique(np.concatenate([label for _, label in vectors.values()])).astype(int)
+        present = np.unique(np.concatenate([label for _, label in vectors.values()]))
         keys = [Line2D([], [], **_mark(k), ls="", ms=5.5, label=_name(classes[k])) for k in present]
-        ncols = max(1, min(len(keys), round(10 * figure.get_figwidth() / (max(len(_name(c)) for c in classes) + 8))))
-        figure.legend(
-            handles=keys, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=ncols, fontsize=8, handletextpad=0.2
-        )
+        widest = 0.07 * max(len(_name(classes[k])) for k in present) + 0.45  # inches
+        fitting = max(1, min(len(keys), int(figure.get_figwidth() / widest)))
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+        figure.legend(handles=keys, ncols=fitting, fontsize=8, handletextpad=0.2, **below)
         return svg(figure, tight=True)
 
 

@@ -103,9 +103,7 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "quality_cost": _quality_cost(
             results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline
         ),
-        "recognition": {
-            name: _svg(picture) for name, picture in recognition.pictures(results, analysis, protocol, order).items()
-        },
+        "recognition": _recognition(results, analysis, protocol, order) if first["task"] != "denoise" else {},
         "listening": listening(results, protocol, order),
         "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED],
     }
@@ -168,6 +166,10 @@ def _fitting(results: Results, losses: pd.DataFrame, order: list[str]) -> Markup
         if len(curves)
         else None
     )
+
+
+def _recognition(results: Results, analysis: Analysis, protocol: str, order: list[str]) -> dict[str, Markup]:
+    return {name: _svg(drawn) for name, drawn in recognition.pictures(results, analysis, protocol, order).items()}
 
 
 def _learning_rates(tuning: pd.DataFrame, protocol: str, order: list[str]) -> Markup | None:

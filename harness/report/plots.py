@@ -100,6 +100,8 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
         for ax in axes[max(0, len(metrics) - columns) : len(metrics)]:
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(along)
+            if curves["step"].nunique() <= 6:
+                ax.set_xticks(sorted(curves["step"].unique()))
         handles = {
             label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
         }

@@ -202,7 +202,9 @@ def _embeddings(results: Results, analysis: Analysis, protocol: str) -> bytes | 
             with np.load(path) as file:
                 item, embedded = file["item"], file["embedding"].astype(float)
             label = labels.reindex(item).to_numpy()
-            vectors[name] = (embedded[np.isfinite(label)], label[np.isfinite(label)].astype(int))
+            known = np.isfinite(label) & np.isfinite(embedded).all(axis=-1)
+            if known.any():
+                vectors[name] = (embedded[known], label[known].astype(int))
     if not vectors:
         return None
     count = max(int(label.max(initial=0)) for _, label in vectors.values()) + 1
