@@ -1,4 +1,4 @@
-"""Judge what a model, or a control, makes of the judged sets: scores of every item, their means, and what is kept to be heard."""
+"""Judge what a model, or a control, makes of the judged sets: scores of every item, their means, and what else is kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from harness import models, outbox
 from harness.metrics import ScoringError
+from harness.tasks.task import Judged
 
 if TYPE_CHECKING:
     from harness.trial import Context
@@ -80,10 +81,10 @@ def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def judge_all(
-    context: Context, made: Callable[[str], Sequence[Any]], sets: Sequence[str], folder: Path
+    context: Context, made: Callable[[str], Sequence[Any]], sets: Sequence[str], folder: Path, seed: int | None = None
 ) -> list[outbox.Point]:
-    """Judge what is `made` of each of the sets and keep it in the folder: sound, and scores.csv of all but validation.
-    Returns the means."""
+    """Judge what is `made` of each of the sets and keep it in the folder: scores.csv of all but validation, and what the task
+    keeps besides. Returns the means. seed: of the training."""
     points: list[outbox.Point] = []
     tables = []
     for name in sets:
@@ -93,14 +94,7 @@ def judge_all(
         summary = context.task.summary(table) if len(table) else {}
         points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
         tables += [table] if name != "validation" else []
-        _keep(context, name, output, folder)
+        ids = [item.id for item in context.sets[name]]
+        context.task.keep(folder, Judged(name, seed, ids, context.examples[name], output), context.picture)
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
     return points
-
-
-def _keep(context: Context, test_set: str, made: Sequence[Any], folder: Path) -> None:
-    """The fixed listening items."""
-    for place in range(min(context.task.listening.get(test_set, 0), len(made))):
-        (folder / "audio").mkdir(exist_ok=True)
-        name = context.sets[test_set][place].id.replace("/", "_")
-        context.task.keep(folder / "audio", name, context.examples[test_set][place], made[place], context.picture)

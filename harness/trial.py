@@ -329,7 +329,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     if planned.phase == "confirm":
         # The only place that reads the test sets for a trained model.
         sets = [name for name in context.sets if name != "validation"]
-        tested = judge_all(context, lambda test_set: outputs(context, model, seed, test_set), sets, folder)
+        tested = judge_all(context, lambda test_set: outputs(context, model, seed, test_set), sets, folder, seed)
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
@@ -402,6 +402,7 @@ def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[
         "lr": planned.lr,
         "study": context.study.model_dump(mode="json"),
         "notes": _notes(context),
+        "classes": context.task.classes(context.scenes),
         **more,
     }
     (folder / "spec.json").write_text(json.dumps(content, indent=1))

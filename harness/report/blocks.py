@@ -96,6 +96,11 @@ def each(frame: pd.DataFrame) -> Iterator[Any]:
     return frame.itertuples(index=False)
 
 
+def levels(snr: pd.Series) -> pd.Series:
+    """Input SNRs as they may head columns: themselves, or where there are more than six to the nearest 5 dB."""
+    return (snr / 5).round() * 5 if snr.nunique() > 6 else snr
+
+
 def blocks(results: Results) -> Iterator[Block]:
     """All blocks with at least one score: protocols and test sets as they come, metrics in the order of METRICS."""
     if results.runs.empty:

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import fit, plots, tables, words
+from harness.report import fit, plots, recognition, tables, words
 from harness.report.blocks import baseline, each, named
 from harness.report.listening import listening
 from harness.report.overall import OVERALL
@@ -77,6 +77,9 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "protocol": protocol,
         "baseline": baseline(runs["name"].tolist()) or "nothing",
         "task": first["task"],
+        "synthetic": words.synthetic(first["corpus"]),
+        "clusters": words.clusters(first["task"]),
+        "controls": words.CONTROLS.get(first["task"], ""),
         "corpus": first["corpus"],
         "model": first["model"],
         "updates": ", ".join(f"{int(u)}" for u in sorted(losses["updates"].dropna().unique())),
@@ -100,6 +103,7 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "quality_cost": _quality_cost(
             results.throughput, analysis, protocol, sets[0]["name"] if sets else "", headline
         ),
+        "recognition": _recognition(results, analysis, protocol, order) if first["task"] != "denoise" else {},
         "listening": listening(results, protocol, order),
         "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED],
     }
@@ -116,6 +120,7 @@ def _test_set(
         "answers": words.answers(analysis, protocol, name),
         "table": tables.ranking_table(analysis, protocol, name, headline),
         "more": tables.ranking_table(analysis, protocol, name, others) if others else [],
+        "whole": recognition.of_set(results, protocol, name, order),
         "noise": words.noise(analysis, protocol, name),
         "identities": tables.identities_table(analysis, protocol, name),
         "judged": max((b.clusters.size - b.missing for b in mine), default=0),
@@ -161,6 +166,10 @@ def _fitting(results: Results, losses: pd.DataFrame, order: list[str]) -> Markup
         if len(curves)
         else None
     )
+
+
+def _recognition(results: Results, analysis: Analysis, protocol: str, order: list[str]) -> dict[str, Markup]:
+    return {name: _svg(drawn) for name, drawn in recognition.pictures(results, analysis, protocol, order).items()}
 
 
 def _learning_rates(tuning: pd.DataFrame, protocol: str, order: list[str]) -> Markup | None:

@@ -68,11 +68,12 @@ def ranking(table: pd.DataFrame, order: list[str], baseline: str = "unprocessed"
         return svg(figure)
 
 
-def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
+def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "updates") -> bytes:
     """Validation metrics, or other curves of a training, over updates, mean over seeds; a few losses in colour, all others
     as grey context. SVG.
 
-    curves: loss, metric, step (update), value. highlight: at most 6 losses, the best first; they get the legend.
+    curves: loss, metric, step (update, or what `along` says), value. highlight: at most 6 losses, the best first; they get
+    the legend.
     """
     metrics = list(dict.fromkeys(curves["metric"]))
     highlight = highlight[: len(HIGHLIGHTS)]
@@ -98,7 +99,9 @@ def convergence(curves: pd.DataFrame, highlight: list[str]) -> bytes:
             ax.remove()
         for ax in axes[max(0, len(metrics) - columns) : len(metrics)]:
             ax.tick_params(labelbottom=True)
-            ax.set_xlabel("updates")
+            ax.set_xlabel(along)
+            if curves["step"].nunique() <= 6:
+                ax.set_xticks(sorted(curves["step"].unique()))
         handles = {
             label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
         }

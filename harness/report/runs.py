@@ -11,6 +11,7 @@ import pandas as pd
 from harness import losses, spec
 from harness.metrics import METRICS
 from harness.report.blocks import HEARD
+from harness.tasks.classify import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ COLUMNS = {
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
     "audio": "run_id item kind path",
     "fitting": "run_id metric step value",
+    "summaries": "run_id test_set metric value",
+    "embeddings": "run_id path",
 }
+TESTED = ("matched", "mismatched", HEARD)
+STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
+NUMBERS = (*METRICS, "label", "said", "confidence", "count_error")  # of which an item may have none
 
 
 @dataclass
@@ -43,7 +49,8 @@ class Results:
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
         floor, and of those that this item was not judged by).
-        Diverged runs have no rows.
+        Diverged runs have no rows. Of classifiers also label and said (classes, by number; NaN where the output was not
+        finite) and confidence (in what is said).
     curves: run_id, metric, step (update), seconds (training seconds so far), value. Validation metrics over training.
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
         edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
@@ -53,6 +60,10 @@ class Results:
     fitting: run_id, metric, step, value: the loss in training (mean over the updates since the row before) and the weights'
         penalty, of the runs that were judged on what training hears too.
     identities: protocol -> groups of losses (as shown) that a study said must tie.
+    summaries: one row per run, test set and metric that only a whole set has: run_id, test_set, metric, value.
+    embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
+    classes: protocol -> names of the classes, in the order of their labels.
+    imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
     """
 
     runs: pd.DataFrame
@@ -64,6 +75,10 @@ class Results:
     notes: list[str]
     fitting: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["fitting"].split()))
     identities: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    summaries: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["summaries"].split()))
+    embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    imbalance: dict[str, float] = field(default_factory=dict)
 
 
 def read(tracker: Tracker) -> Results:
@@ -77,11 +92,11 @@ def read(tracker: Tracker) -> Results:
     readers = _readers(settled)
     rows = [_row(run, selected, readers) for run in tested]
     finished = [run for run in tested if run.data.tags["state"] == "finished"]
-    notes = {
-        note: None
-        for run in tested[:1] + tested[-1:]
-        for note in (tracker.read_json(run.info.run_id, "spec.json") or {}).get("notes", [])
+    specs = {
+        run.data.tags["protocol"]: tracker.read_json(run.info.run_id, "spec.json") or {}
+        for run in {run.data.tags["protocol"]: run for run in tested}.values()
     }
+    notes = {note: None for content in specs.values() for note in content.get("notes", [])}
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
     return Results(
@@ -94,6 +109,10 @@ def read(tracker: Tracker) -> Results:
         notes=list(notes),
         fitting=_fitting(tracker, [run for run in finished if run.info.run_id in heard]),
         identities=_identities(runs),
+        summaries=_frame("summaries", _summaries(finished)),
+        embeddings=_frame("embeddings", _embeddings(tracker, finished)),
+        classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
+        imbalance={name: _imbalance(content) for name, content in specs.items()},
     )
 
 
@@ -166,8 +185,7 @@ def _tables(name: str, tracker: Tracker, runs: list[Run], file: str) -> pd.DataF
     for run in runs:
         path = tracker.artifact(run.info.run_id, file)
         if path is not None:
-            strings = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
-            part = pd.read_csv(path, dtype=strings, keep_default_na=False, na_values={m: [""] for m in METRICS})
+            part = pd.read_csv(path, dtype=STRINGS, keep_default_na=False, na_values={m: [""] for m in NUMBERS})
             parts.append(part.assign(run_id=run.info.run_id))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[name].split())
 
@@ -235,3 +253,24 @@ def _audio(tracker: Tracker, finished: list[Run]) -> list[dict[str, Any]]:
             item, kind = path.stem.rsplit(".", 1)
             rows.append({"run_id": run.info.run_id, "item": item.replace("_", "/", 1), "kind": kind, "path": str(path)})
     return rows
+
+
+def _summaries(finished: list[Run]) -> list[dict[str, Any]]:
+    """What was logged of a whole test set and is no mean over its items."""
+    return [
+        {"run_id": run.info.run_id, "test_set": test_set, "metric": metric, "value": value}
+        for run in finished
+        for name, value in run.data.metrics.items()
+        for test_set, _, metric in [name.partition("/")]
+        if test_set in TESTED and metric not in METRICS
+    ]
+
+
+def _embeddings(tracker: Tracker, finished: list[Run]) -> list[dict[str, Any]]:
+    may = [run.info.run_id for run in finished if run.data.tags["seed"] == str(SHOWN_SEED)]
+    paths = {run: tracker.artifact(run, "embeddings.npz") for run in may}
+    return [{"run_id": run, "path": str(path)} for run, path in paths.items() if path is not None]
+
+
+def _imbalance(content: dict[str, Any]) -> float:
+    return float(content.get("study", {}).get("scenes", {}).get("imbalance", 1.0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.metrics import METRICS
-from harness.report.blocks import Block, each, named
+from harness.report.blocks import Block, each, levels, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.words import HEADLINE, number, span
@@ -160,8 +160,8 @@ def condition_tables(results: Results, block: Block, order: list[str]) -> list[d
         if kinds < 2 or (column == "speaker" and kinds > MOST_SPEAKERS):
             continue
         values = items[column]
-        if column == "input_snr" and values.nunique() > 6:
-            values = (values / 5).round() * 5  # continuous levels: to the nearest 5 dB
+        if column == "input_snr":
+            values = levels(values)
         rows, columns = [], None
         for name in [name for name in order if name in block.losses]:
             gain = pd.Series(block.difference(name, block.baseline).mean(axis=0), block.losses[name].columns)

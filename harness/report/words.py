@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.data import corpora
+from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.report.blocks import baseline, each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH
+from harness.tasks import TASKS
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
@@ -19,6 +22,19 @@ if TYPE_CHECKING:
 HEADLINE: tuple[str, ...] = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
 HEADLINE += ("accuracy", "centroid_accuracy", "average_precision", "token_accuracy", "count_accuracy", "iou")
 FULL_SEEDS = 5
+_CLASSES = (
+    "The control chance is right once in as many items as there are classes; constant always says the first class."
+)
+CONTROLS = {  # of each task: what the control rows are
+    "denoise": "The oracle rows show the ceiling of a mask: the ideal magnitude mask with the noisy phase, and the phase-sensitive "
+    "mask.",
+    "keywords": _CLASSES,
+    "voices": _CLASSES,
+    "tags": "The control constant finds every word as likely as any other.",
+    "digits": "The control constant always hears the first digit, once.",
+    "count": "The control constant always counts the middle of what can be.",
+    "locate": "The control constant always finds the first word, in the middle half of the clip.",
+}
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
     "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package pesq.",
@@ -34,6 +50,19 @@ MEASURED = {
     "iou": "IoU: what the found stretch shares with the word, over both together.",
     "dnsmos_ovrl": "DNSMOS is the P.835 model of Reddy et al. 2022: it hears the estimate alone.",
 }
+
+
+def synthetic(corpus: str) -> bool:
+    """Whether a corpus is no recording of people; False for one that has no card here."""
+    try:
+        return corpora.card(corpus).synthetic
+    except UserError:
+        return False
+
+
+def clusters(task: str) -> str:
+    """What the items of a task share that makes them alike: who says a word, or which prompt is said."""
+    return "voices" if task in TASKS and TASKS[task].kind == "words" else "prompts"
 
 
 def number(metric: str, value: float, signed: bool = False) -> str:

@@ -15,9 +15,10 @@ from harness.data.progress import Progress
 from harness.data.scenes import NoisyRule
 from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
 from harness.tasks.recognise import Recognise, predictions, rule_of
-from harness.tasks.task import Fields
+from harness.tasks.task import Fields, Judged
 
 CENTROID_ITEMS = 640  # of training, at least, whose embeddings' means are the centroids
+SHOWN_SEED = 1  # the first that confirms: axes of two trainings have nothing in common, so that one stands for all
 BINS = 15  # of confidence, as Guo et al. 2017 (arXiv 1706.04599) count the calibration error
 
 
@@ -45,10 +46,18 @@ class Keywords(Recognise):
         made = []
         for given in predictions(model, examples, device):
             distance = np.linalg.norm(_unit(given["embedding"]) - centroids, axis=-1)
-            nearest = np.nanargmin(distance) if np.isfinite(distance).any() else np.nan
-            made.append({"logits": given["logits"], "nearest": np.array(nearest)})
+            nearest = np.array(np.nanargmin(distance) if np.isfinite(distance).any() else np.nan)
+            made.append({"logits": given["logits"], "nearest": nearest, "embedding": given["embedding"]})
         model.train()
         return made
+
+    def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
+        """Unit-norm embeddings of the matched set, (items, dim), with the items' ids, in `embeddings.npz`."""
+        if judged.test_set == "matched" and judged.seed == SHOWN_SEED:
+            embeddings = _unit(np.stack([output["embedding"] for output in judged.outputs]))
+            np.savez_compressed(
+                folder / "embeddings.npz", item=list(judged.ids), embedding=embeddings.astype(np.float16)
+            )
 
     def _centroids(self, model: nn.Module, batches: Callable[[int], Fields]) -> np.ndarray:
         """(classes, dim); a class that no item is of is nowhere."""

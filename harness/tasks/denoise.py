@@ -14,7 +14,7 @@ from harness import metrics, signal
 from harness.data.audio import SAMPLE_RATE
 from harness.data.progress import Progress
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
-from harness.tasks.task import Fields, Scores, Task
+from harness.tasks.task import Fields, Judged, Scores, Task
 
 Clip = np.ndarray
 
@@ -33,7 +33,7 @@ class Denoise(Task):
     controls = ("unprocessed", "oracle_mask", "oracle_psm")
     judged = metrics.OF_CLIPS
     watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
-    listening: ClassVar = {"matched": 2, "mismatched": 1}
+    listening: ClassVar = {"matched": 2, "mismatched": 1}  # items of each judged set whose sound is kept
     # Selection: each metric as the share of the way from the unprocessed mixture to this oracle (its ceiling for a mask).
     quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
     objectives = ("quality", *watched)
@@ -79,15 +79,19 @@ class Denoise(Task):
     ) -> list[Scores]:
         return scorer(outputs, [example["clean"].numpy() for example in examples], names)
 
-    def keep(self, folder: Path, name: str, example: Fields, output: Clip, picture: Callable[..., bytes]) -> None:
-        """Noisy, clean and estimate as WAV and as spectrograms."""
+    def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
+        """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`."""
         import soundfile
 
-        noisy, clean = (example[field].numpy() for field in ("noisy", "clean"))
-        clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(output, -1, 1)}
-        for kind, samples in clips.items():
-            soundfile.write(folder / f"{name}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-        (folder / f"{name}.png").write_bytes(picture(**clips, sample_rate=SAMPLE_RATE))
+        heard = self.listening.get(judged.test_set, 0)
+        for item, example, output in list(zip(judged.ids, judged.examples, judged.outputs, strict=True))[:heard]:
+            place = folder / "audio" / item.replace("/", "_")
+            place.parent.mkdir(exist_ok=True)
+            noisy, clean = (example[field].numpy() for field in ("noisy", "clean"))
+            clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(output, -1, 1)}
+            for kind, samples in clips.items():
+                soundfile.write(f"{place}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+            Path(f"{place}.png").write_bytes(picture(**clips, sample_rate=SAMPLE_RATE))
 
     def selection(
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]

@@ -35,6 +35,9 @@ class Recognise(Task):
     ) -> Any:
         return open_word_scenes(self.name, corpus, rule, data_dir, say, progress)
 
+    def classes(self, scenes: Any) -> tuple[str, ...]:
+        return tuple(scenes.classes)
+
     def outputs(
         self, model: nn.Module, examples: Sequence[Fields], device: torch.device, batches: Callable[[int], Fields]
     ) -> list[Any]:

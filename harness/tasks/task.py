@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pandas as pd
 import torch
@@ -17,6 +17,16 @@ from harness.metrics import Scorer
 
 Fields = Mapping[str, torch.Tensor]
 Scores = tuple[dict[str, Any], list[str]]  # of one item: its metrics, and which of them are a floor
+
+
+class Judged(NamedTuple):
+    """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items."""
+
+    test_set: str
+    seed: int | None
+    ids: Sequence[str]
+    examples: Sequence[Fields]
+    outputs: Sequence[Any]
 
 
 class Scenes(Protocol):
@@ -51,7 +61,6 @@ class Task(ABC):
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]
-    listening: ClassVar[Mapping[str, int]] = {}  # items of each judged set whose sound is kept
 
     @abstractmethod
     def open(
@@ -62,6 +71,10 @@ class Task(ABC):
     def sizes(self, scenes: Any) -> dict[str, int]:
         """What only the task knows, for models and for losses with state."""
         return {}
+
+    def classes(self, scenes: Any) -> tuple[str, ...]:
+        """Names of the classes, in the order of their labels; none where an output is no class."""
+        return ()
 
     @abstractmethod
     def outputs(
@@ -89,6 +102,7 @@ class Task(ABC):
     ) -> float:
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
 
-    def keep(self, folder: Path, name: str, example: Fields, output: Any, picture: Callable[..., bytes]) -> None:
-        """Keep an item to be listened to: sound, and the picture of it. name: of its files."""
-        raise NotImplementedError  # only where `listening` asks for it
+    def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
+        """Keep, as files of the run, what of a judged set is to be heard or seen one day beside its scores. picture: draws
+        (noisy, clean, estimate, sample rate) as PNG."""
+        return
