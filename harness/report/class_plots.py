@@ -89,7 +89,7 @@ def embeddings(vectors: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Se
         for ax, (loss, (embedded, label)) in zip(axes, vectors.items(), strict=False):
             places, share = principal(embedded)
             for k in np.unique(label):
-                ax.scatter(*places[label == k].T, **_mark(k), s=26)
+                ax.scatter(*places[label == k].T, **_mark(k), s=min(26, max(7, 4000 / len(label))))
             ax.set_title(short(loss, 34), loc="left")
             ax.set_xlabel(f"1st component, {100 * share[0]:.0f} % of variance")
             ax.set_ylabel(f"2nd component, {100 * share[1]:.0f} %")
@@ -102,8 +102,9 @@ def embeddings(vectors: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Se
         keys = [Line2D([], [], **_mark(k), ls="", ms=5.5, label=_name(classes[k])) for k in present]
         widest = 0.07 * max(len(_name(classes[k])) for k in present) + 0.45  # inches
         fitting = max(1, min(len(keys), int(figure.get_figwidth() / widest)))
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
-        figure.legend(handles=keys, ncols=fitting, fontsize=8, handletextpad=0.2, **below)
+        figure.legend(
+            handles=keys, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=fitting, fontsize=8, handletextpad=0.2
+        )
         return svg(figure, tight=True)
 
 

@@ -51,7 +51,8 @@ def principal(vectors: ArrayLike, components: int = 2) -> tuple[np.ndarray, np.n
     vectors: (items, dim). Each axis points to where its largest coordinate is, so that equal vectors give equal pictures.
     Components that the vectors do not have are 0.
     """
-    centred = np.asarray(vectors, float) - np.mean(vectors, axis=0, dtype=float)
+    given = np.asarray(vectors, float)
+    centred = given - given.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     found = np.zeros((len(centred), components))
     share = np.zeros(components)

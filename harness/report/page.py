@@ -105,7 +105,8 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         ),
         "recognition": _recognition(results, analysis, protocol, order) if first["task"] != "denoise" else {},
         "listening": listening(results, protocol, order),
-        "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED],
+        "measured": [words.MEASURED[m] for m in measured if m in words.MEASURED]
+        + list(dict.fromkeys(line for one in sets for line in one["whole"].get("about", []))),
     }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from harness import losses
 from harness.errors import UserError
 from harness.report import class_plots, classes, plots
-from harness.report.blocks import Block, levels, named
+from harness.report.blocks import Block, each, levels, named
 from harness.report.drawing import HIGHLIGHTS
 from harness.report.ranking import Analysis
 from harness.tasks.fields import available
@@ -32,7 +32,7 @@ OF_SETS = {  # metric -> column head, and what it is
         "Minority recall: the same over the quarter of the classes that training hears least.",
     ),
     "calibration_error": (
-        "calibration error",
+        "calibration error ↓",
         "Calibration error (Guo et al. 2017): how far confidence, the softmax of the highest logit whatever the loss trained, "
         "lies from the share that is right, mean over 15 bins weighted by their items; lower is better.",
     ),
@@ -40,7 +40,10 @@ OF_SETS = {  # metric -> column head, and what it is
         "mean average precision",
         "Mean average precision: the mean over the words of how well the items that hold a word are ranked before the others.",
     ),
-    "count_error": ("count error", "Count error: the mean distance of the expected count, in words; lower is better."),
+    "count_error": (
+        "count error ↓",
+        "Count error: the mean distance of the expected count, in words; lower is better.",
+    ),
 }
 
 
@@ -55,7 +58,7 @@ def of_set(results: Results, protocol: str, test_set: str, order: list[str]) -> 
     own = own.merge(runs[["run_id", "name"]].rename(columns={"name": "loss"}), on="run_id")
     if own.empty:
         return {}
-    table = classes.over_seeds(own).set_index(["loss", "metric"])
+    table = {(row.loss, row.metric): _cell(row.mean, row.std) for row in each(classes.over_seeds(own))}
     shown = [m for m in OF_SETS if m in set(own["metric"])]
     shown += [m for m in dict.fromkeys(own["metric"]) if m not in OF_SETS]
     kinds = runs.groupby("name").agg({"role": "first", "stale": "all"})
@@ -63,7 +66,7 @@ def of_set(results: Results, protocol: str, test_set: str, order: list[str]) -> 
         (
             loss,
             "control" if kinds["role"][loss] == "control" else "stale" if kinds["stale"][loss] else "loss",
-            [_cell(table.loc[(loss, m)]) if (loss, m) in table.index else "–" for m in shown],
+            [table.get((loss, m), "–") for m in shown],
         )
         for loss in order
         if loss in set(own["loss"])
@@ -141,8 +144,8 @@ def _count(results: Results, own: pd.DataFrame, protocol: str) -> int:
     return max(seen, len(results.classes.get(protocol, ())))
 
 
-def _cell(row: pd.Series) -> str:
-    return f"{row['mean']:.3f}" + ("" if pd.isna(row["std"]) else f" ± {row['std']:.3f}")
+def _cell(mean: float, std: float) -> str:
+    return f"{mean:.3f}" + ("" if pd.isna(std) else f" ± {std:.3f}")
 
 
 def _reference(results: Results, protocol: str) -> list[str]:

@@ -70,6 +70,7 @@ def number(metric: str, value: float, signed: bool = False) -> str:
     if pd.isna(value):
         return "–"
     digits = 3 if not METRICS[metric].unit else 1 if metric == "snr" else 2
+    value = round(value, digits) + 0.0  # a difference that is only rounding has no sign
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("-", "−")
 

@@ -182,6 +182,7 @@ def test_conditions_are_means_of_paired_gains(make_results):
 def test_numbers_and_lists_read_as_people_write_them():
     assert words.number("pesq_wb", -0.416, signed=True) == "−0.42"
     assert words.number("estoi", 0.8734) == "0.873"
+    assert words.number("accuracy", -1e-17, signed=True) == "+0.000"
     assert words.number("si_sdr", float("nan")) == "–"
     assert words.listed(["a", "b", "c"]) == "a, b and c"
     assert words.listed([str(i) for i in range(10)], most=3) == "0, 1 and 8 more"

@@ -179,6 +179,7 @@ def test_the_page_of_a_classifier_says_nothing_of_a_denoiser(results):
         "The control chance is right once in as many items as there are classes",
         "What is taken for what",
         "macro recall",
+        "Calibration error (Guo et al. 2017)",
     ):
         assert phrase in text
 
