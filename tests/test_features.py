@@ -12,7 +12,7 @@ from harness import features, losses, spec
 from harness.models.features import NETWORKS, Network, Phi, Recipe
 from tests.conftest import harness
 
-SHORT = replace(Recipe(), updates=60, batch=16)
+SHORT = replace(Recipe(), updates=6, batch=4)
 
 
 @pytest.fixture
@@ -34,17 +34,26 @@ def calls(home, monkeypatch):
     return made
 
 
-def test_a_short_training_learns_voices_draws_from_its_own_seed_and_tells_how_far_it_is():
+def test_training_moves_every_layer_draws_from_its_own_seed_and_tells_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(features, "JUDGED", 8)
     shown: list[tuple[str, int, int]] = []
     before = torch.get_rng_state()
     phi, accuracy = features.train(
         SHORT, say=lambda line: None, progress=lambda what, done, of, unit="": shown.append((what, done, of))
     )
     assert torch.equal(torch.get_rng_state(), before)
-    assert shown[-1] == ("deep_feature: training its network", 60, 60)
+    assert shown[-1] == ("deep_feature: training its network", 6, 6)
     assert not phi.training
     assert set(accuracy) == {"keywords", "voices"}
-    assert accuracy["voices"] > 0.3  # of four
+    for trained, fresh in zip(phi.state_dict().values(), Phi(SHORT.seed).state_dict().values(), strict=True):
+        assert not torch.equal(trained, fresh)
+
+
+@pytest.mark.slow
+def test_the_recipe_tells_voices_and_words_apart_far_better_than_chance():
+    _, accuracy = features.train(Recipe(), say=lambda line: None)
+    assert accuracy["voices"] > 0.5  # of four
+    assert accuracy["keywords"] > 0.1  # of twenty
 
 
 def test_only_a_loss_that_names_it_has_it_trained_and_only_once(calls, monkeypatch):
@@ -76,13 +85,9 @@ def test_another_network_is_another_loss_and_losses_without_one_keep_their_ident
 
 
 def test_the_command_makes_nothing_twice(home):
-    features.save(_folder(), Phi(0), {"keywords": 0.5, "voices": 0.9}, Recipe())
+    file = Recipe().checkpoint
+    file.parent.mkdir(parents=True)
+    features.save(file, Phi(0), {"keywords": 0.5, "voices": 0.9}, Recipe())
     done = harness("features", home=home)
     assert done.returncode == 0, done.stderr
     assert "50 % of keywords, 90 % of voices" in " ".join(done.stdout.split())
-
-
-def _folder():
-    file = Recipe().checkpoint
-    file.parent.mkdir(parents=True)
-    return file

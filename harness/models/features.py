@@ -121,7 +121,7 @@ def save(file: Path, phi: Phi, accuracy: Mapping[str, float], recipe: Recipe) ->
 
 def load(file: Path) -> dict[str, Any]:
     """What `save` wrote. UserError where there is no such file, or it has not what was written."""
-    mend = "make it, in about two minutes, with: harness features"
+    mend = "make it, once, in a few minutes, with: harness features"
     if not file.is_file():
         raise UserError(f"deep_feature: no trained network at {file}; {mend}")
     try:
