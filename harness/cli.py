@@ -151,6 +151,7 @@ def _run(context: Any, options: Any) -> tuple[list[str], bool]:
     from harness import estimate, outbox, workers
     from harness import study as studies
 
+    _networks([*context.study.losses, context.study.reference.loss], context.study.corpus, options)
     failures = workers.run(context, options, console)
     context.tracker.away_until = 0.0  # the last chance to send is taken
     if left := outbox.send(context.tracker):
@@ -165,6 +166,16 @@ def _run(context: Any, options: Any) -> tuple[list[str], bool]:
         _say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")
         _say("the same command goes on where this one stopped")
     return failures, stopped
+
+
+def _networks(expressions: list[str], corpus: str, options: Any, say: Callable[[str], None] = _say) -> None:
+    """Train, before workers would all at once, what these losses compare features with."""
+    from harness import features
+    from harness.bars import DataBar
+    from harness.models.features import Recipe
+
+    with DataBar(console) as bar:
+        features.ensure(expressions, options.data_dir if corpus == Recipe.speech else None, say, bar)
 
 
 def _fail(failures: list[str]) -> None:
@@ -297,6 +308,20 @@ def check(
         _say(f"{name}: {passed} checks hold{conformance.without_gpu()}")
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def features(data_dir: DataDir = None) -> None:
+    """Train the network of deep_feature, unless it is there, and say how often it is right. A study does so by itself."""
+    from harness import features as made
+    from harness.bars import DataBar
+    from harness.models.features import Recipe
+
+    recipe = Recipe()
+    with DataBar(console) as bar:
+        accuracy = made.made(recipe, data_dir, _say, bar)["accuracy"]
+    right = ", ".join(f"{100 * share:.0f} % of {task}" for task, share in accuracy.items())
+    _say(f"{recipe.checkpoint}: right in validation on {right}")
 
 
 @data_app.command("list")
@@ -477,11 +502,17 @@ def bench(
     if scale:
         _scale(loaded, replace(options, tracking_uri=None), as_json)
         return
-    context = pool.open_study(loaded, options, 1, lambda line: None if as_json else _say(line))
+
+    def say(line: str) -> None:
+        if not as_json:
+            _say(line)
+
+    context = pool.open_study(loaded, options, 1, say)
     if peers:
         _peers(context, as_json)
         return
     wanted = loss or catalogue.trainable(loaded.task)
+    _networks(wanted, loaded.corpus, options, say)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         line = progress.add_task("measuring", total=len(wanted))
 

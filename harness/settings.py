@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -90,6 +90,17 @@ class PerClass:
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """A name from a register that grows: a user's own file may add to it after the signature was read.
+
+    Written `Annotated[str, OneOf(NETWORKS)]`. What a name stands for must have `key()`, which tells it from what the same
+    name stood for before, or stands for elsewhere: it is part of the identity of a run.
+    """
+
+    register: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Setting:
     """One setting of one loss or model. `range` goes with the kinds float and int, the others with the kinds of their names."""
 
@@ -98,9 +109,10 @@ class Setting:
     default: Any
     kind: Literal["float", "int", "bool", "choice", "rows", "per_class"]
     range: Range | None = None
-    choices: tuple[Any, ...] = ()
+    choices: Collection[Any] = ()
     rows: Rows | None = None
     per_class: PerClass | None = None
+    register: Mapping[str, Any] | None = None  # what the choices are the names of
 
     @property
     def valid(self) -> str:
@@ -202,8 +214,11 @@ def _annotated(owner: str, name: str, annotation: Any, default: Any) -> Setting:
             return Setting(owner, name, default, "rows", rows=tables[0])
         if len(per_class := [note for note in notes if isinstance(note, PerClass)]) == 1:
             return Setting(owner, name, default, "per_class", per_class=per_class[0])
+        if base is str and len(names := [note for note in notes if isinstance(note, OneOf)]) == 1:
+            register = names[0].register
+            return Setting(owner, name, default, "choice", choices=register.keys(), register=register)
     raise UserError(
         f"{owner}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
         "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], "
-        "Annotated[tuple[float, ...] | None, PerClass(Range(low, high))], Literal[...] or bool"
+        "Annotated[tuple[float, ...] | None, PerClass(Range(low, high))], Annotated[str, OneOf(names)], Literal[...] or bool"
     )

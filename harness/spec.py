@@ -256,8 +256,9 @@ def digest(value: Any) -> str:
 
 
 def loss_key(combination: Combination, weighting: str) -> dict[str, Any]:
-    """What makes a loss the same loss: terms, all settings, versions, weighting."""
-    return {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
+    """What makes a loss the same loss: terms, all settings, what they name, versions, weighting."""
+    key = {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
+    return key | ({"named": combination.named} if combination.named else {})
 
 
 def identity(protocol_digest: str, key: dict[str, Any], phase: str, seed: int | None, tuned: dict[str, float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from harness import paths
+from harness.models.features import NETWORKS
 from harness.tracking import SETTLED, Tracker
 
 LONGEST = ("test_life", "smoke")  # groups
@@ -37,6 +39,14 @@ def _shares(item: pytest.Item) -> bool:
 def _group(item: pytest.Item) -> str:
     marker = item.get_closest_marker("xdist_group")
     return marker.args[0] if marker else ""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def untrained() -> Iterator[None]:
+    """The random network stands in for the trained one, which takes minutes to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "trained", NETWORKS["random"])
+        yield
 
 
 def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:

@@ -45,7 +45,7 @@ def test_a_denoiser_is_trained_by_losses_on_waveforms_alone():
     """Fields that follow from a class or an embedding follow from no waveform."""
     asked = {name for name in catalogue.trainable("denoise") for name in all_losses()[name].fields}
     assert asked == {"estimate", "clean", "noisy", "estimates", "sources"}
-    assert len(catalogue.trainable("denoise")) == 22
+    assert len(catalogue.trainable("denoise")) == 23
 
 
 def test_a_class_logits_and_an_embedding_are_enough_for_every_loss_of_a_classifier():

@@ -268,7 +268,7 @@ def drawn(setting: Setting, chance: random.Random) -> Any:
     if setting.per_class:
         limits = setting.per_class.limits
         return chance.choice([None, tuple(chance.uniform(limits.low, limits.high) for _ in range(inputs.CLASSES))])
-    return chance.choice(setting.choices or (True, False))
+    return chance.choice(list(setting.choices) or [True, False])
 
 
 def _between(low: float, high: float, chance: random.Random) -> float:

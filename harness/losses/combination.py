@@ -81,6 +81,16 @@ class Combination:
         """Lower bound of each term, before its weight; None where none is known."""
         return tuple(term.info.minimum(term.settings) for term in self.terms)
 
+    @property
+    def named(self) -> dict[str, str]:
+        """For each thing that some term names (`network='trained'`), what tells it from others of that name."""
+        return {
+            term.settings[name]: setting.register[term.settings[name]].key()
+            for term in self.terms
+            for name, setting in term.info.settings.items()
+            if setting.register is not None
+        }
+
     def canonical(self) -> dict[str, Any]:
         """Everything that defines the combination, as JSON types, for hashing. A sum is the same in any order."""
         terms = [

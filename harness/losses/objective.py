@@ -32,7 +32,7 @@ class Objective(nn.Module):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimiser groups for what is learned beside the model, at this rate: empty for losses without parameters."""
-        learned = list(self.losses.parameters())
+        learned = [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
         weights = list(self.weighting.parameters())
         groups: list[dict[str, Any]] = [{"params": learned, "lr": lr}] if learned else []
         # Decay would pull a learned weight towards an arbitrary value.
