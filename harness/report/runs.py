@@ -202,10 +202,11 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     for table in (_tables("fitting", tracker, [run], "training.csv") for run in runs):
         if "penalty/l2" not in table:  # a control trains nothing
             continue
-        known = table["penalty/l2"].notna()
+        penalty = pd.to_numeric(table["penalty/l2"], errors="coerce")  # known after some updates only
+        known = penalty.notna()
         since = known.shift(fill_value=False).cumsum()  # the updates up to and including each known one
         loss = table.groupby(since)["total"].transform("mean")
-        shown = table.assign(**{TRAINING_LOSS: loss, WEIGHTS: table["penalty/l2"]})[known]
+        shown = table.assign(**{TRAINING_LOSS: loss, WEIGHTS: penalty})[known]
         parts.append(shown.melt(["run_id", "step"], [TRAINING_LOSS, WEIGHTS], "metric", "value"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 

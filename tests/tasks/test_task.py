@@ -98,12 +98,15 @@ def test_an_output_that_is_not_finite_gets_the_floor_of_its_metrics(task):
         assert all(values[name] == METRICS[name].floor for name in floored)
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "denoise"])
+@pytest.mark.parametrize("name", TASKS)
 def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> None:
     """The shipped study of two of its losses, with a few updates of a small batch."""
     task, shipped = tasks.get(name), spec.load(name)
     few = {"updates": {"tune": 2, "confirm": 4}, "batch": 32, "seeds": 2, "rates": [1e-3]}
-    few["scenes"] = {"items": {"validation": 4, "matched": 6, "mismatched": 4}}
+    few["scenes"] = {"items": {"validation": 4, "matched": 6, "mismatched": 4, "training": 4}}
+    if name == "denoise":
+        few["batch"] = 4
+        few["scenes"]["items"]["dnsmos_every"] = 6
     few["losses"] = list(dict.fromkeys([task.reference, *shipped.losses]))[:2]
     options = workers.Options("cpu", 1, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     context = workers.open_study(spec.load(name, few), options, 1, lambda line: None)
@@ -117,6 +120,11 @@ def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> N
     assert set(analysis.gains["baseline"]) == {task.controls[0]}
     text = page.render(results, analysis)
     assert f"over {task.controls[0]}" in text
+    assert "What was learned by heart" in text
+    trained = set(results.runs.loc[results.runs["role"] != "control", "run_id"])
+    assert set(results.fitting["run_id"]) == trained
+    assert set(results.fitting["step"]) == {4}  # the curves are read once in so few updates
+    assert np.isfinite(results.fitting["value"].astype(float)).all()
 
 
 def test_the_task_that_fits_a_loss_best_gives_its_fields_without_deriving_them() -> None:
