@@ -77,24 +77,27 @@ def _load(
     **plain: Any,
 ) -> Any:
     """The study with the command's overrides."""
-    from harness import catalogue, spec
+    from harness import catalogue, spec, tasks
     from harness.plugins import load_plugins
 
     load_plugins(plugin or [])
     overrides = {key: value for key, value in plain.items() if value is not None}
     if loss:
         overrides["losses"] = loss
-    if name is None and overrides.get("task") is None and loss:
-        overrides["task"] = catalogue.best_task(loss)
-        fitting = f"task: {overrides['task']}, which fits {' and '.join(loss)} best; --task names another"
-        print(fitting, file=sys.stderr)
-    task = overrides.get("task", DEFAULT_TASK)
+    picked = name is None and overrides.get("task") is None and bool(loss)
+    if picked:
+        overrides["task"] = catalogue.best_task(loss or ())
+    task = tasks.get(overrides.get("task", DEFAULT_TASK)).name
     name = name or ("quick" if task == DEFAULT_TASK else task)
     if trials is not None:
         overrides["rates"] = spec.default_rates(trials)
     if updates is not None:
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
-    return spec.load(name, overrides)
+    loaded = spec.load(name, overrides)
+    if picked:
+        fitting = f"task: {loaded.task}, which fits {' and '.join(loaded.losses)} best; --task names another"
+        print(fitting, file=sys.stderr)
+    return loaded
 
 
 def _asked(

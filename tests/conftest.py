@@ -21,6 +21,7 @@ LONGEST = ("test_life", "smoke")  # groups
 torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those that share a costly fixture run in one, the longest first."""
     for item in items:

@@ -45,7 +45,8 @@ WRONG = {
     "loss": (["study", "--loss", "si_srd"], "'si_srd'", "si_sdr", "harness losses"),
     "loss setting": (["study", "--loss", "si_sdr(max_bd=20)"], "'max_bd'", "max_db", "harness losses"),
     "loss range": (["study", "--loss", "si_sdr(max_db=99)"], "max_db", "50", "column"),
-    "loss field": (["study", "--loss", "ctc"], "'ctc'", "log_probs", "harness losses"),
+    "loss field": (["study", "--task", "denoise", "--loss", "ctc"], "'ctc'", "log_probs", "harness losses"),
+    "loss fields": (["study", "--loss", "ctc", "--loss", "mse"], "'ctc'", "log_probs", "harness losses"),
     "task": (["study", "--task", "denoize"], "'denoize'", "denoise", "harness losses"),
     "model": (["study", "--model", "gru_msk"], "'gru_msk'", "gru_mask", "harness losses"),
     "corpus": (["study", "--corpus", "promts"], "'promts'", "prompts", "harness data list"),
@@ -114,7 +115,7 @@ def test_losses_as_json_lists_every_registered_loss_with_its_contract(here: Here
     assert rows["si_sdr"]["minimum"] == -30
     assert rows["si_sdr"]["tasks"] == ["denoise"]
     assert rows["snr"]["aliases"] == ["sdr"]
-    assert rows["ctc"]["tasks"] == []
+    assert rows["ctc"]["tasks"] == ["digits"]
 
 
 def test_a_report_without_runs_says_how_to_begin(tmp_path: Path, here: Here) -> None:
