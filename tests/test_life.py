@@ -59,7 +59,9 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
     environment = {**os.environ, "HARNESS_HOME": str(home)}
     command = [sys.executable, "-m", "harness.cli", "study", str(study), "--workers", "2"]
     with (home / "output").open("a") as output:
-        parent = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        parent = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_interruptible
+        )
         while parent.poll() is None and not running_or_done(home)[0]:
             time.sleep(0.05)
         time.sleep(wait)
@@ -84,6 +86,10 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
         assert time.monotonic() < deadline, of_study(home)
         time.sleep(0.2)
     return True
+
+
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background of a shell inherit a deaf ear
 
 
 def table(home: Path) -> pd.DataFrame:
