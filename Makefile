@@ -56,8 +56,9 @@ bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCA
 ui: setup ## browse the runs in MLflow
 	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)
 
-# Several processes, because most tests use one core; few, because some start studies with workers of their own.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+# Several processes, because most tests use one core; few, because some start studies with workers of their own. A file is run
+# by one of them, so that its costly fixtures are made once.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup ## the tests, real studies included
 	@$(PYTEST) -m "not slow"

@@ -17,29 +17,13 @@ from harness import paths
 from harness.models.features import NETWORKS
 from harness.tracking import SETTLED, Tracker
 
-LONGEST = ("test_life", "smoke")  # groups
+LONGEST = ("test_life", "test_smoke", "test_study", "test_browser", "test_exchange")  # files
 torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those that share a costly fixture run in one, the longest first."""
-    for item in items:
-        names = getattr(item, "fixturenames", [])
-        group = "smoke" if "smoke" in names else item.path.stem if _shares(item) else ""
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONGEST.index(name) if (name := _group(item)) in LONGEST else len(LONGEST))
-
-
-def _shares(item: pytest.Item) -> bool:
-    made = item._fixtureinfo.name2fixturedefs.values()
-    return any(fixture.scope == "module" for fixtures in made for fixture in fixtures)
-
-
-def _group(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    return marker.args[0] if marker else ""
+    """The longest files first: where tests run in several processes, none is left to the end with them."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True, scope="session")
