@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from harness.data.progress import Progress, unseen
 from harness.data.scenes import NoisyRule
 from harness.data.voice_scenes import open_voice_scenes
 from harness.data.word_scenes import WordRule, open_word_scenes
+from harness.locks import held
 from harness.models.features import CHANNELS, Phi, Recipe, load, save
 
 JUDGED = 240  # validation items of each task
@@ -40,7 +38,7 @@ def made(
 ) -> dict[str, Any]:
     """The checkpoint of a recipe, trained where there is none; of several processes that ask at once one trains."""
     file = recipe.checkpoint
-    with _alone(file.parent, say):
+    with held(file.parent, lambda: say("deep_feature: another process is training its network; waiting")):
         if not file.is_file():
             say("deep_feature: training its network on keywords and voices, once; a few minutes")
             phi, accuracy = train(recipe, data_dir, say, progress)
@@ -80,21 +78,3 @@ def _accuracy(phi: Phi, head: nn.Module, scenes: Any) -> float:
     examples = [scenes.example(item) for item in scenes.items("validation", JUDGED)]
     noisy, label = (torch.stack([example[name] for example in examples]) for name in ("noisy", "label"))
     return float((head(phi(noisy)).argmax(-1) == label).float().mean())
-
-
-@contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder for one process at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("deep_feature: another process is training its network; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a disk without locks: the later of two equal files stays
-        yield
-    finally:
-        os.close(lock)

@@ -286,16 +286,13 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     looks = looks_at(planned.phase, updates)
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
-    penalties: list[tuple[str, float, int]] = []
-    norms: list[dict[str, float]] = []
+    penalties: list[dict[str, Any]] = []
     sent = 0
 
     def watch(done: int, curves: train.Curves) -> None:
         nonlocal sent
         report(planned.title, done, updates, validation[-1]["score"] if validation else None)
-        now_penalised = {f"penalty/{name}": value for name, value in _penalties(model).items()}
-        penalties.extend((name, value, done) for name, value in now_penalised.items())
-        norms.append({"step": done} | now_penalised)
+        penalties.append({"step": done} | {f"penalty/{name}": value for name, value in _penalties(model).items()})
         if done not in looks:
             return
         start = time.perf_counter()
@@ -305,9 +302,11 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         validation.append(now | {"step": done, "seconds": curves.train_seconds})
         judged = time.perf_counter()
         points = [(f"validation/{name}", value, done) for name, value in now.items()]
-        record.log([*points, *curve_points(curves, sent, updates), *penalties])
+        unsent = [
+            (name, row[name], row["step"]) for row in penalties if row["step"] > sent for name in row if name != "step"
+        ]
+        record.log([*points, *curve_points(curves, sent, updates), *unsent])
         sent = len(curves.rows)
-        penalties.clear()
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
 
@@ -335,7 +334,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     start = time.perf_counter()
     pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
     updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)])
-    updates_table.merge(pd.DataFrame(norms), "left", on="step").to_csv(folder / "training.csv", index=False)
+    updates_table.merge(pd.DataFrame(penalties), "left", on="step").to_csv(folder / "training.csv", index=False)
     _write_spec(context, planned, folder, {"controls": control_means(context)})
     clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
     clocks["logging"] += time.perf_counter() - start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import os
@@ -21,6 +20,7 @@ from harness.data.corpora import Card
 from harness.data.download import CONNECT_TIMEOUT, download
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError
+from harness.locks import held
 
 CORRUPT = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
 Say = Callable[[str], None]
@@ -115,22 +115,13 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
 def _downloads(card: Card, say: Say) -> Iterator[Path]:
     """The folder of what has been downloaded so far, for one process at a time: two would spoil each other's. Gone if empty."""
     kept = paths.AUDIO / f".{card.name}-downloads"
-    kept.mkdir(parents=True, exist_ok=True)
-    lock = os.open(kept, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{card.name}: another process is fetching it; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a disk without locks
+    with held(kept, lambda: say(f"{card.name}: another process is fetching it; waiting")):
         kept.mkdir(exist_ok=True)  # whoever was waited for has removed it
-        yield kept
-    finally:
-        if kept.is_dir() and not any(kept.iterdir()):
-            kept.rmdir()
-        os.close(lock)
+        try:
+            yield kept
+        finally:
+            if kept.is_dir() and not any(kept.iterdir()):
+                kept.rmdir()
 
 
 def _empty(folder: Path) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.report.classes import principal
-from harness.report.drawing import BLUE, GREY, ORANGE, STYLE, short, svg
+from harness.report.drawing import BLUE, GREY, ORANGE, STYLE, short, svg, trimmed
 
 MOST_NUMBERED = 30  # classes whose cells are wide enough for a number
 # Okabe and Ito's without black and yellow. Of 7 colours and 6 shapes no pair comes twice in 42 classes.
@@ -68,10 +68,7 @@ def calibration(tables: Mapping[str, pd.DataFrame]) -> bytes:
             ax.set_title(short(loss, 28), loc="left", fontsize=8.5)
             ax.grid()
             sns.despine(ax=ax)
-        for ax in axes[len(tables) :]:
-            ax.remove()
-        for ax in axes[max(0, len(tables) - columns) : len(tables)]:
-            ax.tick_params(labelbottom=True)
+        trimmed(axes, len(tables), columns)
         figure.supxlabel("confidence", fontsize=8.5)
         figure.supylabel("accuracy", fontsize=8.5)
         figure.tight_layout(w_pad=1.0, h_pad=1.6)

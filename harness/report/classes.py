@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-BINS = 15  # of confidence, as the calibration error counts them
+from harness.tasks.classify import BINS
+
 RAREST = 0.25  # of the classes, which the minority recall is a mean over
 
 

@@ -50,6 +50,16 @@ def pareto(cost: ArrayLike, quality: ArrayLike) -> np.ndarray:
     return np.logical_not(better.any(axis=0))
 
 
+def trimmed(axes: np.ndarray, used: int, columns: int) -> np.ndarray:
+    """Of a grid of axes in reading order the last used one of each column, labelled below; those not used are removed."""
+    for ax in axes[used:]:
+        ax.remove()
+    last = axes[max(0, used - columns) : used]
+    for ax in last:
+        ax.tick_params(labelbottom=True)
+    return last
+
+
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
     """(points,) falling places nearest to `wanted` (falling) that are `gap` apart or more: pool adjacent violators."""
     pools: list[list[float]] = []  # [sum of (wanted + gap * index), count]

@@ -18,6 +18,7 @@ from harness.report.listening import listening
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
+from harness.tasks import TASKS
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
@@ -79,7 +80,7 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
         "task": first["task"],
         "synthetic": words.synthetic(first["corpus"]),
         "clusters": words.clusters(first["task"]),
-        "controls": words.CONTROLS.get(first["task"], ""),
+        "controls": TASKS[first["task"]].explained if first["task"] in TASKS else "",
         "corpus": first["corpus"],
         "model": first["model"],
         "updates": ", ".join(f"{int(u)}" for u in sorted(losses["updates"].dropna().unique())),

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from harness.metrics import METRICS
 from harness.report.blocks import each
-from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STYLE, pareto, short, spread, svg
+from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STYLE, pareto, short, spread, svg, trimmed
 
 
 def metric_label(metric: str) -> str:
@@ -95,10 +95,7 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
             ax.set_title(metric_label(metric), loc="left")
             ax.grid(axis="y")
             sns.despine(ax=ax)
-        for ax in axes[len(metrics) :]:
-            ax.remove()
-        for ax in axes[max(0, len(metrics) - columns) : len(metrics)]:
-            ax.tick_params(labelbottom=True)
+        for ax in trimmed(axes, len(metrics), columns):
             ax.set_xlabel(along)
             if curves["step"].nunique() <= 6:
                 ax.set_xticks(sorted(curves["step"].unique()))
@@ -139,10 +136,7 @@ def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
             ax.tick_params(labelsize=7)
             ax.minorticks_off()
             sns.despine(ax=ax)
-        for ax in axes[len(order) :]:
-            ax.remove()
-        for ax in axes[max(0, len(order) - columns) : len(order)]:
-            ax.tick_params(labelbottom=True)
+        trimmed(axes, len(order), columns)
         figure.supxlabel("learning rate", fontsize=8.5)
         figure.supylabel("selection score", fontsize=8.5)
         figure.tight_layout(w_pad=0.6, h_pad=0.7)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.data import corpora
 from harness.errors import UserError
-from harness.metrics import METRICS
+from harness.metrics import ANSWERS, METRICS
 from harness.report.blocks import baseline, each, named
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
@@ -19,22 +19,8 @@ from harness.tasks import TASKS
 if TYPE_CHECKING:
     from harness.report.runs import Results
 
-HEADLINE: tuple[str, ...] = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl")
-HEADLINE += ("accuracy", "centroid_accuracy", "average_precision", "token_accuracy", "count_accuracy", "iou")
+HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
 FULL_SEEDS = 5
-_CLASSES = (
-    "The control chance is right once in as many items as there are classes; constant always says the first class."
-)
-CONTROLS = {  # of each task: what the control rows are
-    "denoise": "The oracle rows show the ceiling of a mask: the ideal magnitude mask with the noisy phase, and the phase-sensitive "
-    "mask.",
-    "keywords": _CLASSES,
-    "voices": _CLASSES,
-    "tags": "The control constant finds every word as likely as any other.",
-    "digits": "The control constant always hears the first digit, once.",
-    "count": "The control constant always counts the middle of what can be.",
-    "locate": "The control constant always finds the first word, in the middle half of the clip.",
-}
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
     "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package pesq.",

@@ -31,6 +31,9 @@ class Keywords(Recognise):
     predicted = ("logits", "embedding")
     rule = rule_of("keywords")
     controls = ("chance", "constant")
+    explained = (
+        "The control chance is right once in as many items as there are classes; constant always says the first class."
+    )
     judged = ("accuracy", "centroid_accuracy")
     watched = ("accuracy", "centroid_accuracy")
     objectives = ("quality", *watched)

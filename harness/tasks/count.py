@@ -22,6 +22,7 @@ class Count(Recognise):
     reference = "poisson_nll"
     model = "ds_cnn_count"
     rule = rule_of("count")
+    explained = "The control constant always counts the middle of what can be."
     judged = ("count_accuracy",)
     watched = judged
     objectives = ("quality", *watched)

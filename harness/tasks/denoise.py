@@ -31,6 +31,10 @@ class Denoise(Task):
     model = "gru_mask"
     rule = MixtureRule
     controls = ("unprocessed", "oracle_mask", "oracle_psm")
+    explained = (
+        "The oracle rows show the ceiling of a mask: the ideal magnitude mask with the noisy phase, and the "
+        "phase-sensitive mask."
+    )
     judged = metrics.OF_CLIPS
     watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
     listening: ClassVar = {"matched": 2, "mismatched": 1}  # items of each judged set whose sound is kept

@@ -22,6 +22,7 @@ class Digits(Recognise):
     reference = "ctc"
     model = "crnn"
     rule = rule_of("digits")
+    explained = "The control constant always hears the first digit, once."
     judged = ("token_accuracy",)
     watched = judged
     objectives = ("quality", *watched)

@@ -25,6 +25,7 @@ class Locate(Recognise):
     reference = "kl_box"
     model = "ds_cnn_locate"
     rule = rule_of("locate")
+    explained = "The control constant always finds the first word, in the middle half of the clip."
     judged = ("iou", "accuracy")
     watched = ("iou",)
     objectives = ("quality", "iou")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,12 +51,12 @@ class Recognise(Task):
         return [self.constant(scenes)] * len(examples)
 
     def constant(self, scenes: WordScenes) -> dict[str, np.ndarray]:
-        """What the best predictor gives that does not listen."""
-        raise NotImplementedError
+        """What a predictor gives that does not listen."""
+        raise NotImplementedError  # only where `control` has others
 
+    @abstractmethod
     def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
         """Metrics of one item, and what else is to be known of it. NaN: the output makes the metric fail."""
-        raise NotImplementedError
 
     def score(
         self, outputs: Sequence[Any], examples: Sequence[Fields], names: Sequence[tuple[str, ...]], scorer: Scorer

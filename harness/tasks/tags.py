@@ -22,6 +22,7 @@ class Tags(Recognise):
     predicted = ("logits", "embedding")
     reference = "bce_with_logits"
     rule = rule_of("tags")
+    explained = "The control constant finds every word as likely as any other."
     judged = ("average_precision",)
     watched = judged
     objectives = ("quality", *watched)

@@ -45,8 +45,8 @@ class Scenes(Protocol):
 class Task(ABC):
     """given: fields of its scenes; predicted: fields that its models output; reference: the loss that every table of it holds;
     kind: of corpus, as its card says; corpus, model: where a study names none; rule: what its scenes are made by; controls:
-    what is judged beside models, the first of them the one that gains are measured from; judged, watched: metrics on test
-    and on validation; objectives: what tuning may maximise.
+    what is judged beside models, the first of them the one that gains are measured from; explained: for people, what the
+    controls are; judged, watched: metrics on test and on validation; objectives: what tuning may maximise.
     """
 
     name: ClassVar[str]
@@ -58,6 +58,7 @@ class Task(ABC):
     model: ClassVar[str]
     rule: ClassVar[type[NoisyRule]]
     controls: ClassVar[tuple[str, ...]]
+    explained: ClassVar[str]
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from harness import losses, models, spec, study, tasks, workers
+from harness import losses, models, spec, study, tasks, trial, workers
 from harness.errors import UserError
 from harness.losses import all_losses
 from harness.metrics import METRICS, Scorer
@@ -125,6 +126,21 @@ def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> N
     assert set(results.fitting["run_id"]) == trained
     assert set(results.fitting["step"]) == {4}  # the curves are read once in so few updates
     assert np.isfinite(results.fitting["value"].astype(float)).all()
+
+
+def test_the_conditions_of_a_loss_reach_its_training(tmp_path: Path) -> None:
+    conditions = ("", " with dropout=0.9", " with weight_decay=1", " with clip_percentile=90", " with warmup=0.9")
+    items = {"validation": 2, "matched": 2, "mismatched": 2, "dnsmos_every": 2}
+    few = {"losses": ["snr"], "updates": {"tune": 6, "confirm": 6}, "batch": 2, "scenes": {"items": items}}
+    options = workers.Options("cpu", 1, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    context = workers.open_study(spec.load("smoke", few | {"objective": "si_sdr"}), options, 1, lambda line: None)
+    lost = []
+    for condition in conditions:
+        planned = trial.Planned(f"snr{condition}", "tune", 0, 1e-2)
+        trial.run(context, planned, lambda *_: None)
+        file = context.tracker.artifact(context.tracker.find(context.identity(planned)).info.run_id, "training.csv")
+        lost.append(tuple(pd.read_csv(file)["total"]))
+    assert len(set(lost)) == len(conditions)
 
 
 def test_the_task_that_fits_a_loss_best_gives_its_fields_without_deriving_them() -> None:
