@@ -27,7 +27,8 @@ from harness.tracking import Tracker, commit
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
-SETS = ("validation", "matched", "mismatched", "training")
+SETS = ("validation", "matched", "mismatched")
+MORE_SETS = ("training", "open_set", "real_words")  # those that a study asks for: a protocol without them knows of none
 Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
 
@@ -82,9 +83,8 @@ class Context:
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items
-        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in SETS if name != "training"}
-        if wanted.training:
-            self.sets["training"] = self.scenes.items("training", wanted.training)
+        asked = (*SETS, *(name for name in MORE_SETS if wanted.of(name)))
+        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in asked}
 
     @cached_property
     def task(self) -> tasks.Task:

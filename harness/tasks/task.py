@@ -20,11 +20,13 @@ Scores = tuple[dict[str, Any], list[str]]  # of one item: its metrics, and which
 
 
 class Judged(NamedTuple):
-    """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items."""
+    """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items; clusters: who speaks
+    each, or what is said."""
 
     test_set: str
     seed: int | None
     ids: Sequence[str]
+    clusters: Sequence[str]
     examples: Sequence[Fields]
     outputs: Sequence[Any]
 
@@ -95,6 +97,11 @@ class Task(ABC):
 
     def summary(self, table: pd.DataFrame) -> dict[str, float]:
         """What can be said of a whole judged set only, from its table of scores."""
+        return {}
+
+    def across(self, sets: Mapping[str, Judged]) -> dict[str, float]:
+        """What can be said of pairs of items, or of one judged set beside another: by name, the set's first
+        ("matched/equal_error_rate")."""
         return {}
 
     @abstractmethod
