@@ -70,7 +70,9 @@ def _section(results: Results, analysis: Analysis, protocol: str) -> dict:
     first = runs.iloc[0]
     losses = runs[runs["role"] != "control"]
     sets = [
-        _test_set(results, analysis, protocol, str(name), headline, others) for name in dict.fromkeys(rows["test_set"])
+        _test_set(results, analysis, protocol, str(name), headline, others)
+        | {"of": words.clusters(first["task"], str(name)), "remark": words.remark(first["task"], str(name))}
+        for name in dict.fromkeys(rows["test_set"])
     ]
     order = sets[0]["order"] if sets else list(dict.fromkeys(losses["name"]))
     tau = analysis.reliability[analysis.reliability["protocol"] == protocol]

@@ -31,7 +31,7 @@ COLUMNS = {
     "summaries": "run_id test_set metric value",
     "embeddings": "run_id path",
 }
-TESTED = ("matched", "mismatched", HEARD)
+TESTED = ("matched", "mismatched", "real_words", HEARD)
 STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
 NUMBERS = (*METRICS, "label", "said", "confidence", "count_error")  # of which an item may have none
 

@@ -46,9 +46,15 @@ def synthetic(corpus: str) -> bool:
         return False
 
 
-def clusters(task: str) -> str:
-    """What the items of a task share that makes them alike: who says a word, or which prompt is said."""
-    return "voices" if task in TASKS and TASKS[task].kind == "words" else "prompts"
+def clusters(task: str, test_set: str = "matched") -> str:
+    """What the items of a set share that makes them alike: who says a word, or which prompt is said."""
+    synthesised = task in TASKS and TASKS[task].kind == "words" and test_set != "real_words"
+    return "voices" if synthesised else "prompts"
+
+
+def remark(task: str, test_set: str) -> str:
+    """What is to be known of a judged set that is no usual test; "" where there is nothing."""
+    return TASKS[task].remarks.get(test_set, "") if task in TASKS else ""
 
 
 def number(metric: str, value: float, signed: bool = False) -> str:

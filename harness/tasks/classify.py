@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,11 @@ class Keywords(Recognise):
     explained = (
         "The control chance is right once in as many items as there are classes; constant always says the first class."
     )
+    remarks: ClassVar[Mapping[str, str]] = {
+        "real_words": "Real words: the ten digits as one person says them in English, a recording each, in every noise at "
+        "every SNR. No net has heard a person say a word alone, nor this voice but in babble. Ten recordings of one voice show whether what "
+        "synthetic voices teach carries over to a person at all, and not how well people are understood."
+    }
     judged = ("accuracy", "centroid_accuracy")
     watched = ("accuracy", "centroid_accuracy")
     objectives = ("quality", *watched)
@@ -135,6 +140,10 @@ class Voices(Keywords):
     kind = "speech"
     corpus = "prompts"
     rule = VoiceRule
+    remarks: ClassVar[Mapping[str, str]] = {
+        "real_words": "Real words: who says a single digit, 0 or 9, the two that no training heard, in every noise at every SNR; a "
+        "recording of each in every class, and so eight. One word holds less of a voice than a second of running speech."
+    }
 
     def open(
         self, corpus: str, rule: Any, data_dir: Path | None, say: Callable[[str], None], progress: Progress

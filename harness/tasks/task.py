@@ -48,7 +48,8 @@ class Task(ABC):
     """given: fields of its scenes; predicted: fields that its models output; reference: the loss that every table of it holds;
     kind: of corpus, as its card says; corpus, model: where a study names none; rule: what its scenes are made by; controls:
     what is judged beside models, the first of them the one that gains are measured from; explained: for people, what the
-    controls are; judged, watched: metrics on test and on validation; objectives: what tuning may maximise.
+    controls are; remarks: for people, what a judged set is that a study may ask for beside the test; judged, watched: metrics
+    on test and on validation; objectives: what tuning may maximise.
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Task(ABC):
     rule: ClassVar[type[NoisyRule]]
     controls: ClassVar[tuple[str, ...]]
     explained: ClassVar[str]
+    remarks: ClassVar[Mapping[str, str]] = {}
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]
