@@ -21,6 +21,7 @@ from harness.data import corpora
 from harness.data.scenes import list_digest
 from harness.errors import UserError, in_one_line
 from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs
+from harness.losses.registry import RegisteredLoss
 from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
 
@@ -340,6 +341,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     clocks["logging"] += time.perf_counter() - start
     points = [*tested, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
     points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
+    built = [loss for loss in objective.losses if isinstance(loss, RegisteredLoss)]
+    void = {loss.info.name: loss.void_share for loss in built}
+    points += [(f"void/{name}", share, 0) for name, share in void.items() if share is not None]
     record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
     return Outcome("finished", validation[-1]["score"])
 

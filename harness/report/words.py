@@ -168,6 +168,12 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         of = int((fresh["name"] == name).sum())
         why = f" ({reason})" if reason else ""
         said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what {stand_in} scores.")
+    void = fresh[fresh["void"].astype(float) > 0].groupby("name", sort=False)["void"].max()
+    for name, share in void.items():
+        said.append(
+            f"{name} could say nothing of {100 * share:.2g} % of the training items (ctc: strings that need more frames than "
+            f"they have): they count 0 and teach nothing."
+        )
     for row in each(analysis.goodhart[analysis.goodhart["protocol"] == protocol]):
         gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
         said.append(

@@ -36,8 +36,8 @@ class Keywords(Recognise):
     )
     remarks: ClassVar[Mapping[str, str]] = {
         "real_words": "Real words: the ten digits as one person says them in English, a recording each, in every noise at "
-        "every SNR. No net has heard a person say a word alone, nor this voice but in babble. Ten recordings of one voice show whether what "
-        "synthetic voices teach carries over to a person at all, and not how well people are understood."
+        "every SNR. No net has heard a person say a word alone, nor this voice but in babble. Ten recordings of one voice "
+        "show whether what synthetic voices teach carries over to a person at all, and not how well people are understood."
     }
     judged = ("accuracy", "centroid_accuracy")
     watched = ("accuracy", "centroid_accuracy")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from harness.losses import get, poisson_nll
+from harness.losses import count_mse, get, poisson_nll
 from tests.losses.items import is_close
 
 
@@ -60,3 +60,20 @@ def test_the_deviance_has_the_same_gradient():
 def test_a_wild_rate_is_held():
     value = poisson_nll(torch.tensor([1e4, -1e4]), torch.tensor([0, 2]))
     torch.testing.assert_close(value, torch.tensor([22026.4658, 20.0]), rtol=1e-4, atol=1e-4)
+
+
+def test_count_mse_is_pytorchs_mse_of_the_expected_count():
+    rate, count = torch.linspace(-3, 3, 9, dtype=torch.float64), torch.arange(9).double()
+    expected = functional.mse_loss(rate.exp(), count, reduction="none")
+    torch.testing.assert_close(count_mse(rate, count), expected)
+    torch.testing.assert_close(count_mse(numbers(1e4), numbers(0)), numbers(10).exp().square())
+
+
+def test_the_best_rate_is_the_same_by_both_and_their_slopes_differ_by_the_rate():
+    count = numbers(1, 3, 5)
+    slopes = []
+    for loss in (count_mse, poisson_nll):
+        rate = numbers(0, 1, 2).requires_grad_()
+        loss(rate, count).sum().backward()
+        slopes.append(rate.grad)
+    torch.testing.assert_close(slopes[0], 2 * numbers(0, 1, 2).exp() * slopes[1])
