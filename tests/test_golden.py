@@ -21,6 +21,7 @@ from harness.models.features import NETWORKS
 
 FILE = Path(__file__).parent / "golden.json"
 UPDATES = 4
+RECOGNISED = [name for name in tasks.TASKS if name != "denoise"]  # which the losses on waveforms train already
 
 
 def trained(
@@ -79,7 +80,7 @@ def test_numbers_move_only_with_a_version(name: str, scenes: Scenes) -> None:
     assert numbers(name, scenes) == pytest.approx(golden["losses"][name]["values"], rel=2e-3, abs=1e-6), message
 
 
-@pytest.mark.parametrize("name", tasks.TASKS)
+@pytest.mark.parametrize("name", RECOGNISED)
 def test_numbers_of_a_task_move_only_with_the_version_of_results(name: str) -> None:
     golden = json.loads(FILE.read_text())["tasks"][name]
     message = f"results of {name} moved: raise RESULT_VERSION, then run `python -m tests.test_golden`"
@@ -89,7 +90,7 @@ def test_numbers_of_a_task_move_only_with_the_version_of_results(name: str) -> N
 def test_no_golden_numbers_are_left_of_what_is_gone() -> None:
     golden = json.loads(FILE.read_text())
     assert set(golden["losses"]) == set(losses.all_losses())
-    assert set(golden["tasks"]) == set(tasks.TASKS)
+    assert set(golden["tasks"]) == set(RECOGNISED)
 
 
 def rounded(values: list[float]) -> list[float]:
@@ -103,6 +104,6 @@ if __name__ == "__main__":
         name: {"version": info.version, "values": rounded(numbers(name, real))}
         for name, info in losses.all_losses().items()
     }
-    of_tasks = {name: rounded(of_task(name)) for name in tasks.TASKS}
+    of_tasks = {name: rounded(of_task(name)) for name in RECOGNISED}
     written = {"result_version": spec.RESULT_VERSION, "losses": entries, "tasks": of_tasks}
     FILE.write_text(json.dumps(written, indent=1) + "\n")
