@@ -58,7 +58,7 @@ def test_the_page_shows_them_and_the_recall_of_the_rare(results):
     text = page.render(results, ranking.analyse(results))
     for phrase in ("minority recall", "equal error rate ↓", "AUROC of the open set", "AUROC by centroid"):
         assert phrase in text
-    assert "Ranking, real words: 20 items, 10 prompts" in text
+    assert "Real words: 20 items, 10 prompts" in text
     assert "Ten recordings of one voice" in text
 
 
