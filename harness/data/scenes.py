@@ -42,7 +42,7 @@ class JudgedItems(BaseModel):
     training: int | None = Field(None, ge=2)
 
     def of(self, test_set: str) -> int:
-        return int(getattr(self, test_set) or 0)
+        return int(getattr(self, test_set, None) or 0)
 
 
 class Items(JudgedItems):
