@@ -18,7 +18,7 @@ import torch
 
 from harness import losses, models, outbox, spec, tasks, train
 from harness.data import corpora
-from harness.data.scenes import list_digest
+from harness.data.scenes import list_digest, noise_card
 from harness.errors import UserError, in_one_line
 from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs
 from harness.losses.registry import RegisteredLoss
@@ -143,7 +143,7 @@ class Context:
             "protocol": self.protocol_digest,
             "study": self.study.name,
             "task": self.study.task,
-            "corpus": self.study.corpus,
+            "corpus": corpora.card(self.study.corpus).name,
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
             "role": "control" if control else "loss",
@@ -388,8 +388,8 @@ def _columns(curves: train.Curves) -> list[str]:
 
 def _notes(context: Context) -> list[str]:
     """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
-    rule = context.study.scenes
-    cards = [corpora.card(name) for name in dict.fromkeys((context.study.corpus, *rule.noise, *rule.unheard))]
+    own = corpora.card(context.study.corpus)
+    cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
 
 

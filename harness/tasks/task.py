@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.data.progress import Progress
-from harness.data.scenes import NoisyRule
+from harness.data.scenes import SceneRule
 from harness.metrics import Scorer
 
 Fields = Mapping[str, torch.Tensor]
@@ -59,13 +59,18 @@ class Task(ABC):
     kind: ClassVar[str]
     corpus: ClassVar[str]
     model: ClassVar[str]
-    rule: ClassVar[type[NoisyRule]]
+    rule: ClassVar[type[SceneRule]]
     controls: ClassVar[tuple[str, ...]]
     explained: ClassVar[str]
     remarks: ClassVar[Mapping[str, str]] = {}
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]
+
+    @property
+    def rules(self) -> Mapping[str, type[SceneRule]]:
+        """The rule of its scenes for every kind of corpus that it takes."""
+        return {self.kind: self.rule}
 
     @abstractmethod
     def open(
