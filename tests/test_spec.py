@@ -94,7 +94,10 @@ FAULTS = {
     "unknown task": ({"task": "denose"}, "unknown task 'denose': did you mean 'denoise'?"),
     "unknown model": ({"model": "gru"}, "unknown model 'gru': did you mean 'gru_mask'?"),
     "unknown corpus": ({"corpus": "promts"}, "unknown corpus 'promts': did you mean 'prompts'?"),
-    "noise for speech": ({"corpus": "music"}, "corpus 'music' is noise: denoise wants speech, one of prompts"),
+    "noise for speech": (
+        {"corpus": "music"},
+        "corpus 'music' is noise: denoise wants speech or pairs, one of librispeech, prompts",
+    ),
     "unknown objective": ({"objective": "qualty"}, "unknown objective 'qualty': did you mean 'quality'?"),
     "unknown weighting": ({"weighting": "fixd"}, "unknown weighting 'fixd': did you mean 'fixed'?"),
     "batch of nothing": ({"batch": 0}, "batch: Input should be greater than or equal to 1, not 0"),

@@ -67,6 +67,7 @@ class Results:
     embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
     classes: protocol -> names of the classes, in the order of their labels.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
+    gates: protocol -> what the unprocessed test set of a published corpus has, and whether that is what is published.
     """
 
     runs: pd.DataFrame
@@ -82,6 +83,7 @@ class Results:
     embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
+    gates: dict[str, str] = field(default_factory=dict)
 
 
 def read(tracker: Tracker) -> Results:
@@ -115,6 +117,7 @@ def read(tracker: Tracker) -> Results:
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
         classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
         imbalance={name: _imbalance(content) for name, content in specs.items()},
+        gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
     )
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from harness import metrics, signal
 from harness.data.audio import SAMPLE_RATE
-from harness.data.progress import Progress
 from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
+from harness.data.progress import Progress
 from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
 from harness.tasks.task import Fields, Judged, Scores, Task
 
