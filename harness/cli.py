@@ -60,6 +60,7 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; defa
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
 ]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="A recording: any rate, length and number of channels.")]
 Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -596,6 +597,85 @@ def _scale(loaded: Any, options: Any, as_json: bool) -> None:
     console.print(scale.table(found))
     for line in scale.sentences(found):
         _say(line)
+
+
+@app.command()
+def atlas(loss: Loss = None, data_dir: DataDir = None, plugin: Plugin = None) -> None:
+    """Show what each loss of an estimate minds: its value and gradient as a test prompt is spoilt, in reports/atlas.html."""
+    from harness import atlas as atlases
+    from harness import catalogue, paths
+    from harness.bars import DataBar
+    from harness.plugins import load_plugins
+    from harness.workers import Options
+
+    load_plugins(plugin or [])
+    wanted = loss or catalogue.trainable(atlases.TASK)
+    with DataBar(console) as bar:
+        clean = atlases.speech(data_dir, _say, bar)
+    _networks(wanted, atlases.CORPUS, Options(data_dir=data_dir))
+    with _bar("measuring") as show:
+        table = atlases.responses(wanted, clean, show)
+    with console.status("drawing"):
+        from harness.report.atlas import write_atlas
+
+        page = write_atlas(table, paths.reports())
+    _say(f"atlas of {table['loss'].nunique()} losses: {page}, and the numbers in {page.with_suffix('.csv')}")
+
+
+@app.command()
+def enhance(
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; the suffix names the format.")],
+    run: Annotated[str | None, typer.Option(help="Id of a confirmed run.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Instead, the loss whose confirmed run is meant.")] = None,
+    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+) -> None:  # fmt: skip
+    """Denoise a recording with the model that a loss has trained."""
+    from harness import enhance as denoisers
+    from harness import recording, trial
+    from harness.data.audio import SAMPLE_RATE
+    from harness.plugins import load_plugins
+    from harness.report import runs
+    from harness.tracking import Tracker
+
+    if (run is None) == (loss is None):
+        raise UserError("enhance: wants either --run ID or --loss NAME")
+    recording.format_of(target)
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: is the recording itself; name another file to write")
+    heard = recording.read(source)
+    load_plugins(plugin or [])
+    tracker = Tracker(tracking_uri)
+    run = run or denoisers.pick(runs.read(tracker).runs, loss or "")
+    denoiser = denoisers.load(tracker, run, trial.pick_device(device))
+    down = recording.write(target, denoisers.enhance(denoiser, heard))
+    channels = f"{len(heard.samples)} channels" if len(heard.samples) > 1 else "1 channel"
+    _say(f"{target}: {heard.samples.shape[1] / heard.rate:.1f} s, {channels}, by {denoiser.about}")
+    if down > 0:
+        _say(f"turned down by {down:.1f} dB, so that it does not clip")
+    if heard.rate > SAMPLE_RATE:
+        _say(f"models hear up to {SAMPLE_RATE // 2000} kHz: what was above is gone")
+
+
+@app.command()
+def listen(source: Source, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None) -> None:
+    """Denoise a recording with every confirmed loss's model, as a page to listen to: reports/listen.html."""
+    from harness import paths, recording, trial
+    from harness.plugins import load_plugins
+    from harness.report import listen as page
+    from harness.report import ranking, runs
+    from harness.tracking import Tracker
+
+    whole = recording.read(source)
+    load_plugins(plugin or [])
+    tracker = Tracker(tracking_uri)
+    results, heard = runs.read(tracker), page.excerpt(whole)
+    with _bar("denoising") as show:
+        analysis, where = ranking.analyse(results), trial.pick_device(device)
+        sections = page.through_all(tracker, results, analysis, heard, where, show)
+    with console.status("drawing"):
+        written = page.write_listen(source.name, whole, heard, sections, paths.reports())
+    _say(f"{sum(len(own) for _, own in sections)} losses: {written}")
 
 
 @app.command()
