@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -84,7 +85,7 @@ def respond(expression: str, clean: torch.Tensor, distortions: Sequence[Distorti
     for distortion in distortions:
         levels = torch.tensor(distortion.levels, dtype=clean.dtype)
         value, gradient = (each.double() for each in along(distortion.apply(clean, levels)))
-        columns = {"distortion": distortion.name, "level": distortion.levels, "unit": distortion.unit}
+        columns: dict[str, Any] = {"distortion": distortion.name, "level": distortion.levels, "unit": distortion.unit}
         columns |= {"value": value.numpy(), "relative": ((value - none) / size).numpy()}
         columns |= {"gradient": gradient.numpy(), "slope": (gradient * torch.linalg.vector_norm(clean) / size).numpy()}
         tables.append(pd.DataFrame(columns))

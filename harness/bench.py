@@ -81,10 +81,12 @@ def _keep(context: Context, row: dict[str, Any], device: str) -> None:
     words = {name: row[name] for name in ("loss", "device", "threads", "dtype")}
     tags = {
         "identity": _identity(context, row["loss"], device),
+        "loss": row["loss"],
+        "family": " ".join(losses.parse(row["loss"]).families),
         "phase": "throughput",
         "device": device,
         "model": context.study.model,
     }
-    record = outbox.Record(context.tracker, EXPERIMENT, row["loss"], None, tags, words)
+    record = outbox.Record(context.tracker, EXPERIMENT, f"{row['loss']} throughput", None, tags, words)
     record.log([(name, value, 0) for name, value in row.items() if name not in words])
     record.close("finished")

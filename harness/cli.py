@@ -458,8 +458,8 @@ def report(tracking_uri: TrackingUri = None) -> None:
 
 def _report(tracker: Any, protocol: str | None) -> None:
     """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
-    from harness import paths
-    from harness.report import ranking, runs, stamp, tables, words
+    from harness import outbox, paths
+    from harness.report import notes, ranking, runs, stamp, tables, words
 
     with console.status("writing the report"):
         results = runs.read(tracker)
@@ -468,6 +468,7 @@ def _report(tracker: Any, protocol: str | None) -> None:
             from harness.report import page
 
             page.write_report(results, paths.reports(), analysis)
+            outbox.attempt(tracker, lambda: tracker.describe(*notes.notes(results, analysis)))
             stamp.leave(results, paths.reports())
     for name in [protocol] if protocol else dict.fromkeys(analysis.ranking["protocol"]):
         rows = tables.summary_table(analysis, name)

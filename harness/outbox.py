@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from harness import paths
 from harness.tracking import SETTLED, Tracker, is_lost
+from harness.usage import Stamped
 
 CONTENT = "content.json"
 PATIENCE = 30  # seconds for which a store that was away is not asked again
@@ -63,7 +64,11 @@ class Record:
         self._try(lambda: _begin(tracker, self._content))
 
     def log(self, points: Iterable[Point]) -> None:
-        batch = [(name, float(value), int(step), int(time.time() * 1000)) for name, value, step in points]
+        self.log_at((*point, int(time.time() * 1000)) for point in points)
+
+    def log_at(self, points: Iterable[Stamped]) -> None:
+        """Log points that say when they were."""
+        batch = [(name, float(value), int(step), at) for name, value, step, at in points]
         self._content["points"] += batch
         self._try(lambda: self._tracker.log(self._content["run"], batch))
 

@@ -42,6 +42,7 @@ WATCHED = (
     ("look up", trial, "_known"),
     ("log", trial, "run"),
     ("log", outbox.Record, "log"),
+    ("log", outbox.Record, "log_at"),
     ("log", outbox, "mark"),
     ("log", outbox, "send"),
 )

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SETTLED = ("finished", "diverged")
 STATUS = {"finished": "FINISHED", "diverged": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+NOTE = "mlflow.note.content"  # the tag that holds a description
+PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
 
 
@@ -175,9 +177,22 @@ class Tracker:
     def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
         """Close a run: artifacts first, the state last, so that a settled run is whole."""
         if artifacts is not None:
+            tags |= _table(artifacts)
             self._client.log_artifacts(run, str(artifacts))
         self.tag(run, **tags, state=state)
         self._client.set_terminated(run, STATUS[state])
+
+    def describe(self, experiments: Mapping[str, str], parents: Mapping[tuple[str, ...], str]) -> None:
+        """Set the descriptions that the UI shows, in Markdown, where they are others than before. parents: by the tags
+        `PARENT_KEY` of the parent run."""
+        for name, text in experiments.items():
+            experiment = self._client.get_experiment(self.experiment(name))
+            if experiment.tags.get(NOTE) != text:
+                self._client.set_experiment_tag(experiment.experiment_id, NOTE, text)
+        for run in self.search("tags.phase = 'parent'") if parents else ():
+            text = parents.get(tuple(run.data.tags.get(tag, "") for tag in PARENT_KEY), "")
+            if text and run.data.tags.get(NOTE) != text:
+                self._client.set_tag(run.info.run_id, NOTE, text)
 
     def artifact(self, run: str, name: str) -> Path | None:
         """A local copy (or the original) of an artifact; None where the run has none."""
@@ -194,6 +209,19 @@ class Tracker:
     def read_json(self, run: str, name: str) -> Any:
         path = self.artifact(run, name)
         return json.loads(path.read_text()) if path is not None else None
+
+
+def _table(artifacts: Path) -> dict[str, str]:
+    """Write the scores of a run once more in the form of `mlflow.log_table`; the tag by which the UI finds it, to compare runs
+    item by item, where there are any."""
+    scores = artifacts / "scores.csv"
+    if not scores.is_file():
+        return {}
+    import pandas as pd
+
+    table = pd.read_csv(scores, keep_default_na=False, na_values=[""])
+    table.to_json(scores.with_suffix(".json"), orient="split", index=False, double_precision=4)
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": "scores.json", "type": "table"}])}
 
 
 def is_lost(error: Exception) -> bool:

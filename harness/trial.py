@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness import losses, models, outbox, spec, tasks, train
+from harness import losses, models, outbox, spec, tasks, train, usage
 from harness.data import corpora
 from harness.data.scenes import list_digest
 from harness.errors import UserError, in_one_line
@@ -44,7 +44,7 @@ class Planned:
     def title(self) -> str:
         parts = [self.loss, self.phase if self.phase != self.loss else ""]
         parts += [f"lr {self.lr:.3g}"] if self.lr is not None else []
-        return " ".join([*parts, f"seed {self.seed}"] if self.phase == "confirm" else parts).strip()
+        return " ".join([*parts, f"seed {self.seed}"] if self.seed is not None else parts).strip()
 
 
 @dataclass
@@ -145,6 +145,7 @@ class Context:
             "corpus": self.study.corpus,
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
+            "family": " ".join(() if combination is None else combination.families),
             "role": "control" if control else "loss",
             "reference": losses.parse(self.study.reference.loss).expression,
             "weighting": "" if control else self.study.weighting,
@@ -241,7 +242,9 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            outcome = context.make(context, planned, record, Path(folder), report)
+            with usage.watched(context.device) as used:
+                outcome = context.make(context, planned, record, Path(folder), report)
+            record.log_at(used.points())
             record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:
         record.close("interrupted")

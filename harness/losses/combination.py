@@ -56,6 +56,11 @@ class Combination:
         return " + ".join(term.expression for term in self.terms) + (f" with {conditions}" if conditions else "")
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """Families of its losses, each once."""
+        return tuple(dict.fromkeys(term.info.family for term in self.terms))
+
+    @property
     def versions(self) -> dict[str, int]:
         """Version of each loss by name."""
         return {term.name: term.info.version for term in self.terms}

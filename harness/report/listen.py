@@ -64,12 +64,12 @@ def through_all(
     known = enhance.confirmed(runs)
     if known.empty:
         raise UserError("no loss is confirmed as a denoiser yet: make study LOSS=si_sdr makes one")
-    sections = []
+    sections: list[tuple[str, list[Heard]]] = []
     for protocol, own in known.groupby("protocol", sort=False):
         first = own.iloc[0]
         title = f"{first['task']} · {first['corpus']} · {first['model']} · {first['updates']:g} updates · {protocol}"
         ids, places = own.set_index("name")["run_id"], ordered(analysis, str(protocol), "matched")
-        made = []
+        made: list[Heard] = []
         for name in [name for name in places if name in ids.index]:
             show(sum(len(each) for _, each in sections) + len(made), len(known))
             denoiser = enhance.load(tracker, str(ids[name]), device)
