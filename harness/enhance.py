@@ -73,7 +73,7 @@ def load(tracker: Tracker, run_id: str, device: torch.device) -> Denoiser:
     path, content = tracker.artifact(run_id, WEIGHTS), tracker.read_json(run_id, "spec.json")
     if path is None or content is None:
         raise UserError(
-            f"run {run_id}: has kept no weights (phase {tags['phase']}, {tags.get('state', 'open')}"
+            f"run {run_id}: has kept no weights (phase {tags['phase']}, {tags.get('state', 'a group of runs')}"
             f"{', imported' if 'imported' in tags else ''}); name a finished run of phase confirm made in this store"
         )
     info = models.get(tags["model"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from harness import atlas
 from harness.distortions import DISTORTIONS, Distortion
 from harness.report.drawing import BLUE, GREY, INK, ORANGE, STYLE, short, svg
-from harness.report.page import TEMPLATES, _write
+from harness.report.page import html, write
 
 BLIND = 0.01  # of what noise at 0 dB does to the loss: less is called blind
 VALUES = (0, 1, 10, 100)  # ticks: linear up to 1, logarithmic beyond
@@ -27,18 +26,17 @@ ZERO = 1e-4  # where a slope of 0 is drawn
 def write_atlas(table: pd.DataFrame, folder: Path) -> Path:
     """Write atlas.csv and atlas.html into `folder` (made if needed). Returns the page's path. table: of `atlas.responses`."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "atlas.csv", table.to_csv(index=False))
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    write(folder / "atlas.csv", table.to_csv(index=False))
     families = list(dict.fromkeys(table["family"]))
-    page = environment.get_template("atlas.html.j2").render(
+    page = html(
+        "atlas",
         about=atlas,
         pictures=[(name, Markup(picture(table[table["family"] == name]).decode())) for name in families],
         heads=[(d.name, level(d, d.moderate)) for d in DISTORTIONS],
         rows=minded(table),
         blind=BLIND,
     )
-    return _write(folder / "atlas.html", page)
+    return write(folder / "atlas.html", page)
 
 
 def minded(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, float]]]]:

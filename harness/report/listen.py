@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-import matplotlib as mpl
 import numpy as np
 import soundfile
 import torch
@@ -20,10 +18,9 @@ from harness.data.audio import SAMPLE_RATE, active_level
 from harness.errors import UserError
 from harness.recording import PEAK, Recording, resampled
 from harness.report.blocks import named
-from harness.report.drawing import STYLE
-from harness.report.listening import data_uri
-from harness.report.page import TEMPLATES, _write
-from harness.report.plots import _power
+from harness.report.media import Clip, Media
+from harness.report.page import html, write
+from harness.report.plots import power
 from harness.report.ranking import Analysis
 from harness.report.tables import ordered
 
@@ -89,26 +86,31 @@ def write_listen(
     played = Heard(name, "as recorded", heard.samples)
     everything = [played, *(each for _, own in sections for each in own)]
     level = common_level([each.samples for each in everything])
-    top = max(float(_power(each.samples[0], SAMPLE_RATE).max()) for each in everything)
+    top = max(float(power(each.samples[0], SAMPLE_RATE).max()) for each in everything)
 
-    def card(each: Heard) -> dict[str, str]:
+    media = Media()
+
+    def card(each: Heard) -> dict[str, str | Clip]:
         sound, shift = matched(each.samples, level)
-        picture = data_uri(spectrogram(each.samples[0], top), "image/png")
+        picture = media.add(spectrogram(each.samples[0], top), "image/png")
         told = f"{shift:+.1f} dB".replace("-", "−")
-        return {"name": each.name, "about": each.about, "shift": told, "sound": _flac(sound), "picture": picture}
+        clip = media.add(_flac(sound), "audio/flac")
+        return {"name": each.name, "about": each.about, "shift": told, "sound": clip, "picture": picture}
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("listen.html.j2").render(
+    cards = [(title, [card(each) for each in own]) for title, own in sections]
+    first = card(played)
+    media.place(folder / "listen")
+    page = html(
+        "listen",
         name=name,
         seconds=recording.samples.shape[1] / recording.rate,
         channels=len(recording.samples),
         shown=heard.samples.shape[1] / SAMPLE_RATE,
         level=f"{level:.0f}".replace("-", "−"),
-        heard=card(played),
-        sections=[(title, [card(each) for each in own]) for title, own in sections],
+        heard=first,
+        sections=cards,
     )
-    return _write(folder / "listen.html", page)
+    return write(folder / "listen.html", page)
 
 
 def common_level(sounds: list[np.ndarray]) -> float:
@@ -127,23 +129,18 @@ def _level(sound: np.ndarray) -> float:
     return max(max(active_level(channel * 32768) for channel in sound), -120.0)
 
 
-def _flac(sound: np.ndarray) -> str:
+def _flac(sound: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, sound.T, SAMPLE_RATE, format="FLAC")
-    return data_uri(buffer.getvalue(), "audio/flac")
+    return buffer.getvalue()
 
 
 def spectrogram(samples: np.ndarray, top: float) -> bytes:
-    """Log-magnitude spectrogram of (samples,) at 16 kHz down to 70 dB below `top`, on one scale for all. PNG."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 1.7), facecolor="white")
-        ax = figure.add_axes((0.1, 0.22, 0.88, 0.74))
-        extent = (0, len(samples) / SAMPLE_RATE, 0, SAMPLE_RATE / 2000)
-        power, low = _power(samples, SAMPLE_RATE), top - RANGE_DB
-        ax.imshow(power, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=top, extent=extent)
-        ax.set_xlabel("s", fontsize=7, labelpad=0)
-        ax.set_ylabel("kHz", fontsize=7)
-        ax.tick_params(labelsize=7)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
+    """Log-magnitude spectrogram of (samples,) at 16 kHz, without axes, down to 70 dB below `top`: one scale for all. PNG."""
+    figure = Figure(figsize=(4, 1.3))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.imshow(power(samples, SAMPLE_RATE), origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top)
+    ax.set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

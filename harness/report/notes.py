@@ -37,7 +37,8 @@ def notes(results: Results, analysis: Analysis) -> Notes:
         for name, loss, weighting in own[["name", "loss", "weighting"]].drop_duplicates().itertuples(index=False):
             if name not in by_name:
                 continue
-            place = f", {losses.index(name) + 1} of {len(losses)} losses" if name in losses else ""
+            place = by_name[name]["place"]
+            place = f", place {place} of {len(losses)}" if place else ""
             text = f"### {_code(name)}{place}\n\n{_table([by_name[name]])}\n\n{legend}"
             parents[str(protocol), str(loss), str(weighting)] = f"{text}\n\nThe order: {', '.join(map(_code, losses))}."
     told = {task: "\n\n".join(reversed(parts[-PROTOCOLS:])) for task, parts in experiments.items()}
