@@ -18,7 +18,7 @@ STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTIN
 	$(call option,MAX_HOURS,max-hours)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare soak data report bench ui test test-all lint clean
+.PHONY: help setup study plan compare soak data report bench atlas ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ report: setup ## write reports/ from the MLflow store alone
 
 bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
 	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)
+
+atlas: setup ## what each loss of a waveform minds, and what it is blind to
+	@$(BIN)/harness atlas $(call option,LOSS,loss) $(DATA_OPTIONS) $(call option,PLUGIN,plugin)
 
 ui: setup ## browse the runs in MLflow
 	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)

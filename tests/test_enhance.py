@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from harness import enhance
 from harness.enhance import Denoiser
+from harness.errors import UserError
 from harness.recording import Recording
 from harness.report import runs
 from harness.tracking import Tracker
@@ -108,11 +110,7 @@ def test_a_level_that_the_loss_left_open_is_that_of_the_recording() -> None:
 def test_a_loss_confirmed_under_two_protocols_has_to_be_named_by_its_run(smoke: Smoke, tracker: Tracker) -> None:
     known = runs.read(tracker).runs
     twice = known.assign(protocol="another").set_index("run_id").rename(index=lambda run: f"{run}x").reset_index()
-    import pandas as pd
-
-    from harness.errors import UserError
-
-    with pytest.raises(UserError, match="confirmed 2 times.*--run .* protocol another"):
+    with pytest.raises(UserError, match=r"confirmed 2 times.*--run .* protocol another"):
         enhance.pick(pd.concat([known, twice]), "snr")
 
 

@@ -41,8 +41,15 @@ def test_what_would_clip_is_turned_down_and_it_is_said_by_how_much(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("none", "no such file"), ("text", "not audio"), ("empty", "0 s"), ("short", "0.1 s"), ("nan", "finite"), ("silent", "silent")],
-)  # fmt: skip
+    [
+        ("none", "no such file"),
+        ("text", "not audio"),
+        ("empty", "0 s"),
+        ("short", "0.1 s"),
+        ("nan", "finite"),
+        ("silent", "silent"),
+    ],
+)
 def test_what_holds_no_sound_is_refused(what: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / f"{what}.wav"
     sounds = {"empty": TONE[:0], "short": TONE[:1000], "nan": TONE * np.nan, "silent": 0 * TONE}

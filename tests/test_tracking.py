@@ -60,6 +60,29 @@ def test_artifacts_and_long_curves_come_back_as_they_were_logged(uri: str, tmp_p
     assert tracker.artifact(run, "nothing.csv") is None
 
 
+def test_scores_are_a_table_that_the_ui_can_compare_between_runs(uri: str, tmp_path: Path) -> None:
+    tracker = Tracker(uri)
+    run = tracker.start("denoise", "scored", None, {"identity": "scored"}, {})
+    (tmp_path / "scores.csv").write_text("item,noise,snr,pesq_wb\na,null,1.23456,\nb,ssn,2,1.5\n")
+    tracker.finish(run, "finished", tmp_path)
+    table = tracker._client.load_table(tracker.experiment("denoise"), "scores.json", [run])
+    assert table["item"].tolist() == ["a", "b"]
+    assert table["noise"].tolist() == ["null", "ssn"]
+    assert table["snr"].tolist() == [1.2346, 2]
+    assert table["pesq_wb"].isna().tolist() == [True, False]
+
+
+def test_descriptions_are_set_where_they_are_new(uri: str) -> None:
+    tracker = Tracker(uri)
+    tags = {"protocol": "p", "loss": "snr", "weighting": "fixed"}
+    parents = [tracker.parent("denoise", loss, f"described {loss}", tags | {"loss": loss}) for loss in ("snr", "mse")]
+    tracker.describe({"denoise": "first"}, {("p", "snr", "fixed"): "of snr", ("p", "l1", "fixed"): "of none"})
+    tracker.describe({"denoise": "**second**"}, {("p", "snr", "fixed"): "of snr"})
+    assert tracker._client.get_experiment_by_name("denoise").tags["mlflow.note.content"] == "**second**"
+    notes = [tracker._client.get_run(run).data.tags.get("mlflow.note.content") for run in parents]
+    assert notes == ["of snr", None]
+
+
 def test_a_parent_is_made_once_and_found_again(uri: str) -> None:
     first = Tracker(uri).parent("denoise", "si_sdr", "parent-1", {"loss": "si_sdr"})
     assert Tracker(uri).parent("denoise", "si_sdr", "parent-1", {"loss": "si_sdr"}) == first

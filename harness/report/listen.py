@@ -34,10 +34,10 @@ RANGE_DB = 70  # of a spectrogram, below the loudest point of all
 
 @dataclass(frozen=True)
 class Heard:
-    """What is listened to: its name, what else there is to say, and its samples, (channels, samples) at 16 kHz."""
+    """What is listened to. run: that made it, "" for the recording; samples: (channels, samples) at 16 kHz."""
 
     name: str
-    about: str
+    run: str
     samples: np.ndarray
 
 
@@ -70,7 +70,7 @@ def through_all(
         for name in [name for name in places if name in ids.index]:
             show(sum(len(each) for _, each in sections) + len(made), len(known))
             denoiser = enhance.load(tracker, str(ids[name]), device)
-            made.append(Heard(name, f"run {ids[name]}", enhance.enhance(denoiser, heard).samples))
+            made.append(Heard(name, str(ids[name]), enhance.enhance(denoiser, heard).samples))
         sections.append((title, made))
     return sections
 
@@ -83,7 +83,7 @@ def write_listen(
     name: of the recording; heard: the `excerpt` of it; sections: of `through_all`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    played = Heard(name, "as recorded", heard.samples)
+    played = Heard(name, "", heard.samples)
     everything = [played, *(each for _, own in sections for each in own)]
     level = common_level([each.samples for each in everything])
     top = max(float(power(each.samples[0], SAMPLE_RATE).max()) for each in everything)
@@ -95,7 +95,7 @@ def write_listen(
         picture = media.add(spectrogram(each.samples[0], top), "image/png")
         told = f"{shift:+.1f} dB".replace("-", "−")
         clip = media.add(_flac(sound), "audio/flac")
-        return {"name": each.name, "about": each.about, "shift": told, "sound": clip, "picture": picture}
+        return {"name": each.name, "run": each.run, "shift": told, "sound": clip, "picture": picture}
 
     cards = [(title, [card(each) for each in own]) for title, own in sections]
     first = card(played)

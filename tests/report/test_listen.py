@@ -43,7 +43,7 @@ def test_every_confirmed_loss_is_heard_in_the_order_of_the_ranking(smoke: Smoke,
     levels = [max(active_level(32768 * channel) for channel in samples.T) for samples, _ in sounds]
     assert levels == pytest.approx([levels[0]] * 4, abs=0.1)
     assert max(np.abs(samples).max() for samples, _ in sounds) == pytest.approx(0.999, abs=1e-3)
-    told = re.findall(r"run ([0-9a-f]{32}), [+−][0-9.]+ dB", page)
+    told = re.findall(r'title="run ([0-9a-f]{32})">run [0-9a-f]{8}, [+−][0-9.]+ dB<', page)
     tracker = Tracker(f"sqlite:///{smoke.home}/runs/mlflow.db")
     seeds = {run.info.run_id: run.data.tags["seed"] for run in tracker.search("tags.phase = 'confirm'")}
     assert [seeds[run] for run in told] == ["1"] * 3
