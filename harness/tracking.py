@@ -220,7 +220,8 @@ def _table(artifacts: Path) -> dict[str, str]:
     import pandas as pd
 
     table = pd.read_csv(scores, keep_default_na=False, na_values=[""])
-    table.to_json(scores.with_suffix(".json"), orient="split", index=False, double_precision=4)
+    order = sorted(table, key=lambda name: (name != "item", not pd.api.types.is_float_dtype(table[name])))
+    table[order].to_json(scores.with_suffix(".json"), orient="split", index=False, double_precision=4)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": "scores.json", "type": "table"}])}
 
 
