@@ -156,7 +156,7 @@ def replay(
     table = table.iloc[np.arange(updates) % len(table)].assign(step=np.arange(1, updates + 1))
     table.to_csv(folder / "training.csv", index=False)
     rows = table.loc[:, ~table.columns.str.startswith("penalty/")]
-    curves = train.Curves([planned.loss] * (rows.shape[1] - 5), rows.to_numpy().tolist())
+    curves = train.Curves(list(rows.columns[2:]), rows.to_numpy().tolist())
     validation = dict(reversed([(n, v) for n, v, _ in sample.points if n.startswith("validation/")]))
     sent = 0
     for done in trial.looks_at(planned.phase, updates):

@@ -257,7 +257,8 @@ def digest(value: Any) -> str:
 
 def loss_key(combination: Combination, weighting: str) -> dict[str, Any]:
     """What makes a loss the same loss: terms, all settings, what they name, versions, weighting."""
-    key = {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
+    how = losses.get_weighting(weighting).key(combination)
+    key = {**combination.canonical(), "versions": combination.versions, "weighting": how}
     return key | ({"named": combination.named} if combination.named else {})
 
 

@@ -333,7 +333,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
     pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
-    updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)])
+    updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *curves.columns])
     updates_table.merge(pd.DataFrame(penalties), "left", on="step").to_csv(folder / "training.csv", index=False)
     _write_spec(context, planned, folder, {"controls": control_means(context)})
     clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
@@ -361,7 +361,7 @@ def curve_points(curves: train.Curves, since: int, updates: int) -> list[outbox.
         rows = curves.rows[place : place + every]
         means = np.mean([row[2:] for row in rows], axis=0).tolist()
         points += [
-            (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(_columns(curves), means, strict=True)
+            (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(curves.columns, means, strict=True)
         ]
     return points
 
@@ -373,13 +373,6 @@ def _penalties(model: torch.nn.Module) -> dict[str, float]:
     if not weights:
         return {}
     return {"l1": float(losses.l1_penalty(weights)), "l2": float(losses.l2_penalty(weights))}
-
-
-def _columns(curves: train.Curves) -> list[str]:
-    """Names of what a row of the curves holds after step and seconds; MLflow takes no brackets or stars in them."""
-    plain = [losses.parse(term).terms[0].name for term in curves.terms]
-    terms = [f"{name}_{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain, 1)]
-    return ["total", *terms, "gradient_norm", "lr"]
 
 
 def _notes(context: Context) -> list[str]:
