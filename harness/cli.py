@@ -485,7 +485,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
 @app.command()
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    weighting: Weighting = None, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+    as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
     scale: Scale = False,
 ) -> None:  # fmt: skip
@@ -522,7 +523,7 @@ def bench(
         def show(text: str, done: int, of: int) -> None:
             progress.update(line, description=text, completed=done, total=of)
 
-        rows, failures = benches.measure(context, wanted, True, show)
+        rows, failures = benches.measure(context, wanted, True, show, weighting or "fixed")
         if failures:
             raise UserError(failures[0])
         ratios = benches.overhead(context, loaded.reference.loss)

@@ -41,6 +41,10 @@ W = TypeVar("W", bound="type[Weighting]")
 _WEIGHTINGS: dict[str, WeightingInfo] = {}
 
 
+def _nothing(self: Weighting) -> None:
+    """A weighting that is to be told nothing."""
+
+
 class Weighting(nn.Module):
     """What every weighting is. K: the terms of the combination.
 
@@ -56,12 +60,8 @@ class Weighting(nn.Module):
         self.register_buffer("written", torch.tensor([term.weight for term in combination.terms]), persistent=False)
         self.register_buffer("minima", torch.tensor(minima), persistent=False)
 
-    def forward(self, terms: Tensor) -> Tensor:
-        """terms: (K,) raw batch means. Returns the total, a scalar."""
-        raise NotImplementedError
-
-    def begin(self) -> None:
-        """Told once before the first update; another weighting's names what it wants to be told."""
+    # `forward` and `begin` take what they name: see above.
+    begin: Callable[..., None] = _nothing
 
     def learning_rate(self, lr: float) -> float:
         """That of its parameters, where the model's is `lr`; both follow one schedule."""
