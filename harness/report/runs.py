@@ -10,7 +10,9 @@ import pandas as pd
 
 from harness import losses, spec
 from harness.metrics import METRICS
+from harness.report import searched
 from harness.report.blocks import HEARD
+from harness.report.searched import Found
 from harness.tasks.classify import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker
 
@@ -65,6 +67,7 @@ class Results:
     summaries: one row per run, test set and metric that only a whole set has: run_id, test_set, metric, value.
     embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
     classes: protocol -> names of the classes, in the order of their labels.
+    search: weights of combinations, and what was searched: see `searched.Found`.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
     """
 
@@ -81,6 +84,7 @@ class Results:
     embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
+    search: Found = field(default_factory=Found)
 
 
 def read(tracker: Tracker) -> Results:
@@ -114,6 +118,7 @@ def read(tracker: Tracker) -> Results:
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
         classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
         imbalance={name: _imbalance(content) for name, content in specs.items()},
+        search=searched.read(tracker, runs, finished),
     )
 
 
