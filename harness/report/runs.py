@@ -108,7 +108,7 @@ def read(tracker: Tracker) -> Results:
         runs=_frame("runs", rows).astype({"seed": "Int64"}),
         scores=scores,
         curves=_curves(tracker, finished),
-        tuning=_frame("tuning", _tuning(settled, selected)),
+        tuning=_frame("tuning", _tuning(settled, selected, _ambiguous(tested))),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
         notes={name: content.get("notes", []) for name, content in specs.items()},
@@ -217,18 +217,27 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
-def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+def _ambiguous(tested: list[Run]) -> set[tuple[str, str]]:
+    """Protocol and loss of those that are told apart by their weighting: see `blocks.named`."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in tested:
+        found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
+    return {key for key, weightings in found.items() if len(weightings) > 1}
+
+
+def _tuning(settled: list[Run], selected: dict[str, Any], ambiguous: set[tuple[str, str]]) -> list[dict[str, Any]]:
     rows = []
     for run in (run for run in settled if run.data.tags["phase"] == "tune"):
         choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
         lr = float(run.data.params["lr"])
+        protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
         chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
         tried = [float(rate) for rate in choice.get("scores", {})]
         means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
         rows.append(
             {
-                "protocol": run.data.tags["protocol"],
-                "loss": run.data.tags["loss"],
+                "protocol": protocol,
+                "loss": f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss,
                 "lr": lr,
                 "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
                 "state": run.data.tags["state"],
