@@ -56,7 +56,7 @@ def weights(curves: pd.DataFrame, names: list[str]) -> bytes:
     panels = [(name, what) for name in names for what in ("weight", "log_variance")]
     known = set(curves[["name", "what"]].itertuples(index=False, name=None))
     panels = [panel for panel in panels if panel in known]
-    mean = curves.groupby(["name", "what", "term", "step"])["value"].mean()
+    mean = curves.groupby(["name", "what", "term", "step"], as_index=False)["value"].mean()
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     with mpl.rc_context(STYLE):
@@ -65,10 +65,12 @@ def weights(curves: pd.DataFrame, names: list[str]) -> bytes:
         terms = list(dict.fromkeys(curves["term"]))
         for ax, (name, what) in zip(axes, panels, strict=False):
             for k, term in enumerate(terms):
-                if (name, what, term) in mean.index.droplevel("step"):
+                curve = mean[(mean["name"] == name) & (mean["what"] == what) & (mean["term"] == term)]
+                if len(curve):
                     place = k % len(HIGHLIGHTS)
-                    curve = mean[name, what, term].sort_index()
-                    ax.plot(curve, color=HIGHLIGHTS[place], ls=DASHES[place], lw=1.6, label=term)
+                    ax.plot(
+                        curve["step"], curve["value"], color=HIGHLIGHTS[place], ls=DASHES[place], lw=1.6, label=term
+                    )
             if what == "weight":
                 ax.set_yscale("log")
                 _plain(ax.yaxis)
