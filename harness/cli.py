@@ -45,7 +45,9 @@ Task = Annotated[str | None, typer.Option(help="Task, e.g. denoise.")]
 Model = Annotated[str | None, typer.Option(help="Model, e.g. gru_mask.")]
 Corpus = Annotated[str | None, typer.Option(help="Speech corpus, e.g. prompts.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
-Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
+Weighting = Annotated[
+    str | None, typer.Option(help="How the terms of a combination are balanced, e.g. 'uncertainty(rate=20)'.")
+]
 Objective = Annotated[
     str | None, typer.Option(help="Score that tuning maximises: quality, or a metric such as pesq_wb.")
 ]
@@ -54,7 +56,9 @@ Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirmin
 Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="Python file that registers losses, models or weightings of your own.")
+]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
 MaxHours = Annotated[
@@ -290,10 +294,11 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+        Path,
+        typer.Argument(metavar="FILE", help="Python file that registers losses, models or weightings of your own."),
     ],
 ) -> None:
-    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    """Hold a loss, model or weighting of your own to what ours are held to: a line for each thing that fails, with the mend."""
     from itertools import groupby
 
     from harness import conformance
