@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def section(view: View) -> dict[str, Any]:
     sensitive = sensitivity(balanced)
     shown = {
         "sensitivity": [(group, svg(search_plots.sensitivity(rows))) for group, rows in sensitive.items()],
-        "regret": regret(view, balanced),
+        "regret": regret(balanced),
         "weights": svg(search_plots.weights(curves[curves["name"].isin(moving)], moving)) if moving else None,
         "trials": [(name, svg(search_plots.trials(rows))) for name, rows in trials.groupby("loss", sort=False)],
         "importances": _shares(importances),
@@ -91,8 +91,8 @@ def _ends(view: View) -> dict[str, dict[str, float]]:
     found = found[found["what"] == "weight"]
     last = found[found["step"] > (1 - TAIL) * found.groupby("run_id")["step"].transform("max")]
     ends: dict[str, dict[str, float]] = {}
-    for (name, term), value in last.groupby(["name", "term"])["value"].mean().items():
-        ends.setdefault(str(name), {})[str(term)] = float(value)
+    for row in each(last.groupby(["name", "term"])["value"].mean().reset_index()):
+        ends.setdefault(row.name, {})[row.term] = row.value
     return ends
 
 
@@ -106,7 +106,7 @@ def sensitivity(balanced: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def regret(view: View, balanced: pd.DataFrame) -> list[dict[str, str]]:
+def regret(balanced: pd.DataFrame) -> list[dict[str, str]]:
     """How much of what the best fixed weight wins over `equal` each weighting leaves behind: (best - it) / (best - equal), one row
     a weighting and metric on each test set, as text: group, test_set, metric, best (name), name, share.
 
@@ -114,17 +114,18 @@ def regret(view: View, balanced: pd.DataFrame) -> list[dict[str, str]]:
     there is nothing to win, and no share.
     """
     rows = []
-    for (group, test_set, metric), own in balanced.groupby(["group", "test_set", "metric"], sort=False):
+    for key, own in balanced.groupby(["group", "test_set", "metric"], sort=False):
+        group, test_set, metric = map(str, cast("tuple[str, ...]", key))
         grid, equal = own[own["weighting"] == "fixed"], own[own["weighting"] == "equal"]
         if len(grid) < LEAST_GRID or equal.empty:
             continue
-        best, zero = grid.loc[grid["mean"].idxmax()], equal.iloc[0]
+        best, zero = grid.sort_values("mean").iloc[-1], equal.iloc[0]
         tied = best["mean"] <= zero["mean"] or bool(set(str(best["tie_group"])) & set(str(zero["tie_group"])))
         for row in each(own[~own["weighting"].isin(["fixed", "equal"])]):
             share = (best["mean"] - row.mean) / (best["mean"] - zero["mean"]) if not tied else np.nan
             rows.append(
-                {"group": str(group), "test_set": str(test_set), "metric": METRICS[str(metric)].label}
-                | {"best": str(best["name"]), "name": row.name, "value": number(str(metric), row.mean)}
+                {"group": group, "test_set": test_set, "metric": METRICS[metric].label}
+                | {"best": str(best["name"]), "name": row.name, "value": number(metric, row.mean)}
                 | {"share": "nothing to win" if tied else f"{share:.2f}"}
             )
     return rows

@@ -70,7 +70,7 @@ def test_fixed_weights_lie_where_they_are_written_and_learned_ones_where_they_en
 
 
 def test_regret_is_what_is_left_behind_of_what_the_best_fixed_weight_wins_over_equal(view):
-    rows = [row for row in search.regret(view, search.balances(view)) if row["metric"] == "SI-SDR"]
+    rows = [row for row in search.regret(search.balances(view)) if row["metric"] == "SI-SDR"]
     assert {row["name"] for row in rows} == {f"{PAIR} (uncertainty)"}
     assert {row["best"] for row in rows} == {f"{PAIR} (fixed)"}
     means = view.ranking[view.ranking["metric"] == "si_sdr"].set_index(["test_set", "loss"])["mean"]
@@ -89,7 +89,7 @@ def test_where_the_best_weight_ties_with_equal_there_is_nothing_to_win(make_resu
     for name in ("equal", "dwa"):
         made.runs.loc[made.runs["loss"] == name, ["weighting", "loss"]] = [name, PAIR]
     tied = View(made, analyse(made), "p1")
-    rows = search.regret(tied, search.balances(tied))
+    rows = search.regret(search.balances(tied))
     assert rows
     assert {row["share"] for row in rows} == {"nothing to win"}
 
