@@ -108,7 +108,7 @@ def read(tracker: Tracker) -> Results:
         runs=_frame("runs", rows).astype({"seed": "Int64"}),
         scores=scores,
         curves=_curves(tracker, finished),
-        tuning=_frame("tuning", _tuning(settled, selected, _ambiguous(tested))),
+        tuning=_frame("tuning", _tuning(settled, selected)),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
         notes={name: content.get("notes", []) for name, content in specs.items()},
@@ -217,17 +217,19 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
-def _ambiguous(tested: list[Run]) -> set[tuple[str, str]]:
-    """Protocol and loss of those that are told apart by their weighting: see `blocks.named`."""
+def _ambiguous(trials: list[Run]) -> set[tuple[str, str]]:
+    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` does once they are judged."""
     found: dict[tuple[str, str], set[str]] = {}
-    for run in tested:
+    for run in trials:
         found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
     return {key for key, weightings in found.items() if len(weightings) > 1}
 
 
-def _tuning(settled: list[Run], selected: dict[str, Any], ambiguous: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [run for run in settled if run.data.tags["phase"] == "tune"]
+    ambiguous = _ambiguous(trials)
     rows = []
-    for run in (run for run in settled if run.data.tags["phase"] == "tune"):
+    for run in trials:
         choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
         lr = float(run.data.params["lr"])
         protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
