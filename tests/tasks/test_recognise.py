@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness import tasks
+from harness import losses, models, tasks, train
 from harness.tasks.recognise import AT_ONCE, predictions
 from tests.real import CPU
 
@@ -48,6 +48,14 @@ def test_only_metrics_that_were_asked_for_are_floored():
     assert np.isnan(values["accuracy"])
 
 
+def test_a_word_and_its_place_are_chosen_by_the_place_or_by_both():
+    locate, means = tasks.get("locate"), {"iou": 0.6, "accuracy": 0.2}
+    assert locate.selection("quality", means, {}) == 0.6
+    assert locate.selection("accuracy", means, {}) == 0.2
+    assert locate.selection("both", means, {}) == pytest.approx(0.4)
+    assert set(locate.watched) == set(means)
+
+
 def test_quality_is_the_best_watched_metric_and_another_objective_that_metric():
     keywords = tasks.get("keywords")
     means = {"accuracy": 0.3, "centroid_accuracy": 0.8}
@@ -62,3 +70,28 @@ def test_a_control_says_the_same_of_every_item(name):
     made = tasks.get(name).control("constant", clips(3), word_scenes(name), nn.Module)
     assert len(made) == 3
     assert all(output is made[0] for output in made)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "left"),
+    [
+        ("keywords", "cross_entropy", 0.4),
+        ("voices", "cross_entropy", 0.4),
+        ("tags", "bce_with_logits", 0.75),
+        ("digits", "ctc", 0.9),
+        ("count", "poisson_nll(deviance=True)", 0.3),
+        ("count", "count_mse", 0.4),
+        ("locate", "kl_box", 0.4),
+        ("locate", "boundary_mse", 0.3),
+    ],
+)
+def test_a_few_updates_teach_one_batch(name, loss, left):
+    task = tasks.get(name)
+    scenes = task.open(task.corpus, task.rule(), None, lambda line: None, lambda *_: None)
+    torch.manual_seed(0)
+    model = models.build(task.model, sizes=task.sizes(scenes))
+    objective, batch = losses.Objective(losses.parse(loss)), scenes.batch(0, 0, 8, CPU)
+    recipe = train.Recipe(24, 2e-3, 0.01, 0.3, 10.0)
+    curves = train.fit(model, objective, lambda step: batch, recipe, CPU, inputs=("noisy",))
+    values = [row[2] for row in curves.rows]
+    assert np.mean(values[-4:]) < left * values[0]
