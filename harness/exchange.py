@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILES = ("runs.json", "scores.parquet", "curves.parquet")
-PHASES = ("control", "tune", "confirm", "throughput")
+PHASES = ("control", "tune", "confirm", "equal_time", "throughput")
 CURVES = ("training.csv", "validation.csv")
 WORDS = (
     "test_set",
@@ -178,7 +178,7 @@ def _check(data: dict[str, Any]) -> None:
         content = row["spec"]
         if content is None:
             continue  # a throughput measurement
-        tuned = {} if content["lr"] is None else {"lr": content["lr"]}
+        tuned = content.get("tuned", {} if content["lr"] is None else {"lr": content["lr"]})
         made = spec.identity(content["protocol_digest"], content["loss"], content["phase"], content["seed"], tuned)
         if made != row["tags"]["identity"]:
             raise UserError(f"run {row['title']!r}: its contents do not give its identity {row['tags']['identity']}")

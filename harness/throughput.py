@@ -93,11 +93,12 @@ def training_step(
     device: torch.device,
     steps: int = STEPS,
     sizes: Sizes = None,
+    weighting: str = "fixed",
 ) -> float:
     """Median ms of one update in the harness's own loop on ready batches, after as many again to warm up."""
     torch.manual_seed(0)
     model = models.build(model_name, sizes=sizes).to(device)
-    objective = losses.Objective(losses.parse(expression), sizes=sizes).to(device)
+    objective = losses.Objective(losses.parse(expression), weighting, sizes).to(device)
     recipe = train.Recipe(2 * steps, 1e-3, 0.01, 0.05, 10.0)
     stamps: list[float] = []
 

@@ -63,7 +63,7 @@ def test_seeds_of_confirming_leave_zero_to_tuning(study):
 
 NAN, INF = float("nan"), float("inf")
 FAULTS = {
-    "unknown key": ({"epochs": 3}, "unknown key 'epochs': Keys here: batch, corpus,"),
+    "unknown key": ({"epochs": 3}, "unknown key 'epochs': Keys here: batch, controls, corpus,"),
     "misspelt key": ({"updtes": {}}, "unknown key 'updtes': did you mean 'updates'?"),
     "misspelt key of a group": ({"updates": {"tune": 1, "confrim": 1}}, "updates.confirm"),
     "extra key of a group": (
