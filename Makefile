@@ -11,8 +11,9 @@ unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its l
 option = $(if $($(1)),--$(2) "$$$(1)")
 DATA_OPTIONS = $(call option,DATA_DIR,data-dir)
 BENCH_OPTIONS = $(call option,LOSS,loss) $(call option,MODEL,model) $(call option,CORPUS,corpus) $(DATA_OPTIONS) \
-	$(call option,DEVICE,device) $(call option,PLUGIN,plugin) $(call option,TRACKING_URI,tracking-uri)
-STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTING,weighting) \
+	$(call option,WEIGHTING,weighting) $(call option,DEVICE,device) $(call option,PLUGIN,plugin) \
+	$(call option,TRACKING_URI,tracking-uri)
+STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,OBJECTIVE,objective) $(call option,TRIALS,trials) $(call option,UPDATES,updates) \
 	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage) \
 	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(NO_CONTROLS),--no-controls)

@@ -202,7 +202,7 @@ def _fail(failures: list[str]) -> None:
 @_of_a_study
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
-    from harness import bench
+    from harness import bench, entrants
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -212,7 +212,10 @@ def study(loaded: Any, options: Any) -> None:
             def show(text: str, done: int, of: int) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
-            failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
+            found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            for how in dict.fromkeys(entrant.weighting for entrant in found):
+                weighed = [entrant.loss for entrant in found if entrant.weighting == how]
+                failures += bench.measure(context, weighed, False, show, how)[1]
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
@@ -500,7 +503,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
 @app.command()
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    weighting: Weighting = None, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+    as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
     scale: Scale = False,
 ) -> None:  # fmt: skip
@@ -537,7 +541,7 @@ def bench(
         def show(text: str, done: int, of: int) -> None:
             progress.update(line, description=text, completed=done, total=of)
 
-        rows, failures = benches.measure(context, wanted, True, show)
+        rows, failures = benches.measure(context, wanted, True, show, weighting or "fixed")
         if failures:
             raise UserError(failures[0])
         ratios = benches.overhead(context, loaded.reference.loss)

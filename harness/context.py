@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness import losses, models, outbox, spec, tasks
+from harness import losses, models, outbox, spec, tasks, throughput
 from harness.data.scenes import list_digest
 from harness.metrics import Scorer
 from harness.tracking import Tracker
@@ -44,7 +44,7 @@ class Planned:
 
     @property
     def title(self) -> str:
-        parts = [self.loss, *([] if self.weighting == "fixed" else [f"({self.weighting})"])]
+        parts = [throughput.shown(self.loss, self.weighting)]
         parts += [self.phase.replace("_", " ")] if self.phase != self.loss else []
         parts += [f"{name} {value:.3g}" for name, value in self.tuned.items() if name != "updates"]
         return " ".join([*parts, f"seed {self.seed}"] if self.phase in TESTED else parts)
@@ -134,8 +134,7 @@ class Context:
         """The parent run, one for each protocol, loss and weighting."""
         identity = spec.digest({"protocol": self.protocol_digest, "parent": self.key(loss, weighting)})
         tags = self.tags(loss, weighting)
-        shown = tags["loss"] if weighting == "fixed" else f"{tags['loss']} ({weighting})"
-        return outbox.Parent(shown, identity, tags)
+        return outbox.Parent(throughput.shown(tags["loss"], weighting), identity, tags)
 
     def tags(self, loss: str, weighting: str = "fixed") -> dict[str, str]:
         """What every run of a loss under a weighting says of itself."""

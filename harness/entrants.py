@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness import losses
+from harness import losses, throughput
 from harness.errors import UserError
 from harness.losses.combination import Combination
 from harness.losses.weightings import Chosen, get_weighting
@@ -27,7 +27,7 @@ class Entrant:
 
     @property
     def shown(self) -> str:
-        return self.loss if self.weighting == "fixed" else f"{self.loss} ({self.weighting})"
+        return throughput.shown(self.loss, self.weighting)
 
 
 def asked(study: Study) -> list[Entrant]:

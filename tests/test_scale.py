@@ -97,7 +97,8 @@ def test_a_curve_has_as_many_points_whatever_the_updates_and_their_mean_is_that_
     from harness.train import Curves
 
     for updates in (400, 1000):
-        curves = Curves(["mse"], [[step, 0.0, float(step), float(step), 1.0, 0.1] for step in range(1, updates + 1)])
+        rows = [[step, 0.0, float(step), float(step), 1.0, 0.1] for step in range(1, updates + 1)]
+        curves = Curves(["total", "mse", "gradient_norm", "lr"], rows)
         points = [
             (value, step) for name, value, step in trial.curve_points(curves, 0, updates) if name == "train/total"
         ]

@@ -104,11 +104,13 @@ class Search:
         several = len(self.context.study.objectives) > 1
         complete = [t for t in self.queue.trials if t.state == TrialState.COMPLETE]
         candidates = self.queue.optuna.best_trials if several and complete else complete
-        scored: list[tuple[float, Any]] = [(-(t.user_attrs["score"] if several else t.value), t) for t in candidates]
-        scored = scored or [(0.0, t) for t in self.queue.trials if "planned" in t.user_attrs]
-        return min(scored, key=lambda pair: (pair[0], pair[1].user_attrs["planned"]["lr"], pair[1].number))[
-            1
-        ].user_attrs["planned"]
+
+        def order(t: FrozenTrial) -> tuple[float, float, int]:
+            score = t.user_attrs.get("score") if several else t.value
+            return -(score or 0.0), t.user_attrs["planned"]["lr"], t.number
+
+        drawn = [t for t in self.queue.trials if "planned" in t.user_attrs]
+        return min(candidates or drawn, key=order).user_attrs["planned"]
 
     def _on_front(self, t: FrozenTrial) -> dict[str, Any]:
         drawn = {d.name: t.user_attrs["planned"][d.name] for d in self.queue.space}
