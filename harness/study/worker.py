@@ -122,7 +122,7 @@ def told(claimed: optuna.Trial, outcome: Outcome) -> float | tuple[float, ...]:
     """What Optuna is told of an outcome."""
     if outcome.state in ("diverged", "pruned"):
         raise optuna.TrialPruned(outcome.reason)
-    if outcome.values:
+    if len(claimed.study.directions) > 1:
         claimed.set_user_attr("score", outcome.value)
         return outcome.values
     return outcome.value if outcome.value is not None else 0.0  # a control has no score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness import losses, outbox, scale, spec, study, trial, workers
+from harness import losses, outbox, paths, scale, spec, study, trial, workers
 from harness.context import Context, Outcome, Planned, Report
 from harness.tracking import Tracker
 
@@ -38,6 +39,7 @@ def formula(context: Context, planned: Planned, record: outbox.Record, folder: P
         record.log([(name, value, done) for name, value in points.items()])
         if report(planned.title, done, updates, now) and done < updates:
             return Outcome("pruned", now, f"pruned after {done} of {updates} updates")
+    trial._write_spec(context, planned, folder, {})
     names = losses.parse(planned.loss).names
     ends = [
         (0.0 if step <= 0.9 * updates else 2.0 / 4**place)
@@ -56,14 +58,31 @@ def opened(tiny: Path) -> Iterator[Context]:
         yield workers.open_study(spec.load(str(tiny)), workers.Options("cpu", 1), 1, lambda line: None)
 
 
-@pytest.fixture
-def made(opened: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Context]:
-    """A maker of studies like the tiny one, with some keys replaced, on stores of their own."""
-    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+@pytest.fixture(scope="package")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Empty stores, which take seconds to make."""
+    home = tmp_path_factory.mktemp("blank")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(home))
+        Tracker()
+        study.open_storage().remove_session()
+    return home
 
-    def make(run: Make = formula, **changes: Any) -> Context:
+
+@pytest.fixture
+def made(opened: Context, blank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Context]:
+    """A maker of studies like the tiny one, with some keys replaced, on stores of their own. draws: of a search, also fewer than
+    a study file may ask for."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    shutil.copytree(blank / "runs", paths.runs())
+
+    def make(run: Make = formula, draws: int | None = None, **changes: Any) -> Context:
         raw = opened.study.model_dump(mode="json") | changes
-        return replace(opened, study=spec.Study.model_validate(raw), tracker=Tracker(), make=run, controls={})
+        of = spec.Study.model_validate(raw)
+        if draws is not None:
+            assert of.search is not None
+            of = of.model_copy(update={"search": of.search.model_copy(update={"trials": draws})})
+        return replace(opened, study=of, tracker=Tracker(), make=run, controls={})
 
     return make
 
