@@ -47,7 +47,8 @@ def formula(context: Context, planned: Planned, record: outbox.Record, folder: P
         for place in range(len(names))
     ]
     rows = [ends[start : start + len(names)] for start in range(0, len(ends), len(names))]
-    pd.DataFrame(rows, columns=[f"weight/{name}" for name in names]).to_csv(folder / "training.csv", index=False)
+    table = pd.DataFrame(rows, columns=[f"weight/{name}" for name in names])
+    table.assign(step=range(1, updates + 1), seconds=0.0).to_csv(folder / "training.csv", index=False)
     several = len(context.study.objectives) > 1
     return Outcome("finished", now, values=(now, -now) if several else ())
 
