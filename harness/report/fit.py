@@ -9,7 +9,8 @@ import numpy as np
 from harness.metrics import METRICS
 from harness.report.blocks import HEARD, Block, blocks
 from harness.report.intervals import Estimate, interval, two_way
-from harness.report.words import HEADLINE, number, span
+from harness.report.numbers import number, span
+from harness.report.words import HEADLINE
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
@@ -34,6 +35,10 @@ def gaps(results: Results, protocol: str) -> list[dict]:
     and change, change_low, change_high: the gap against that of the reference loss, paired by seed and item within each set.
     Empty without a set of what training hears.
     """
+    own = results.runs.loc[results.runs["protocol"] == protocol, "run_id"] if len(results.runs) else []
+    scores = results.scores
+    if scores.empty or not (scores["run_id"].isin(own) & (scores["test_set"] == HEARD)).any():
+        return []
     found = {(b.test_set, b.metric): b for b in blocks(results) if b.protocol == protocol and b.metric in HEADLINE}
     runs = results.runs
     named = runs[(runs["protocol"] == protocol) & (runs["role"] == "reference")]["loss"]

@@ -25,7 +25,8 @@ COLUMNS = {
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
-    "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib",
+    "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib "
+    "model",
     "audio": "run_id item kind path",
     "fitting": "run_id metric step value",
     "summaries": "run_id test_set metric value",
@@ -54,9 +55,10 @@ class Results:
     curves: run_id, metric, step (update), seconds (training seconds so far), value. Validation metrics over training.
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
         edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
-    throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib.
+    throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib,
+        model (in whose training the step was measured).
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run.
-    notes: sentences to print on the page (attribution of the corpora, flaws of the recordings).
+    notes: protocol -> sentences to print on its page (attribution of the corpora, flaws of the recordings).
     fitting: run_id, metric, step, value: the loss in training (mean over the updates since the row before) and the weights'
         penalty, of the runs that were judged on what training hears too.
     identities: protocol -> groups of losses (as shown) that a study said must tie.
@@ -72,7 +74,7 @@ class Results:
     tuning: pd.DataFrame
     throughput: pd.DataFrame
     audio: pd.DataFrame
-    notes: list[str]
+    notes: dict[str, list[str]]
     fitting: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["fitting"].split()))
     identities: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     summaries: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["summaries"].split()))
@@ -96,7 +98,6 @@ def read(tracker: Tracker) -> Results:
         run.data.tags["protocol"]: tracker.read_json(run.info.run_id, "spec.json") or {}
         for run in {run.data.tags["protocol"]: run for run in tested}.values()
     }
-    notes = {note: None for content in specs.values() for note in content.get("notes", [])}
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
     return Results(
@@ -106,7 +107,7 @@ def read(tracker: Tracker) -> Results:
         tuning=_frame("tuning", _tuning(settled, selected)),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
-        notes=list(notes),
+        notes={name: content.get("notes", []) for name, content in specs.items()},
         fitting=_fitting(tracker, [run for run in finished if run.info.run_id in heard]),
         identities=_identities(runs),
         summaries=_frame("summaries", _summaries(finished)),
@@ -235,11 +236,11 @@ def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _throughput(settled: list[Run]) -> pd.DataFrame:
-    """The newest measurement of each loss on each device."""
+    """The newest measurement of each loss with each model on each device."""
     rows = {}
     for run in (run for run in settled if run.data.tags["phase"] == "throughput"):
-        row = {**run.data.params, **run.data.metrics}
-        rows[row["loss"], row["device"], row["threads"], row["dtype"]] = row
+        row = {**run.data.params, **run.data.metrics, "model": run.data.tags["model"]}
+        rows[tuple(row[name] for name in ("loss", "model", "device", "threads", "dtype"))] = row
     return _frame("throughput", list(rows.values()))[COLUMNS["throughput"].split()]
 
 

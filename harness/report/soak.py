@@ -9,7 +9,7 @@ import numpy as np
 from harness.metrics import METRICS
 from harness.report.blocks import blocks, named
 from harness.report.intervals import interval, two_way
-from harness.report.words import number, span
+from harness.report.numbers import number, span
 
 if TYPE_CHECKING:
     from harness.report.runs import Results

@@ -8,9 +8,10 @@ import pandas as pd
 
 from harness.metrics import METRICS
 from harness.report.blocks import Block, each, levels, named
+from harness.report.numbers import number, span
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
-from harness.report.words import HEADLINE, number, span
+from harness.report.words import HEADLINE
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
@@ -26,6 +27,7 @@ THROUGHPUT = [
     "updates_per_s",
     "audio_s_per_s",
     "peak_mib",
+    "model",
 ]
 MOST_SPEAKERS = 12  # to be shown one by one
 CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
@@ -116,6 +118,16 @@ def ordered(analysis: Analysis, protocol: str, test_set: str) -> list[str]:
     state = rows.drop_duplicates("loss").set_index("loss")["state"]
     kind = {name: {"stale": 1, "control": 2}.get(state[name], 0) for name in names}
     return sorted(names, key=lambda name: (kind[name], place.get(name, float("inf"))))
+
+
+def places(analysis: Analysis, protocol: str, test_set: str) -> dict[str, int]:
+    """Loss -> its place by quality: that by mean rank over the referee metrics, where no loss has one that on the first metric."""
+    rows = analysis.ranking
+    rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & rows["rank"].notna()]
+    judged = (
+        OVERALL if (rows["metric"] == OVERALL).any() else next((m for m in HEADLINE if m in set(rows["metric"])), "")
+    )
+    return {str(row.loss): int(row.rank) for row in each(rows[rows["metric"] == judged])}
 
 
 def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:

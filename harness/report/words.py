@@ -11,6 +11,7 @@ from harness.data import corpora
 from harness.errors import UserError
 from harness.metrics import ANSWERS, METRICS
 from harness.report.blocks import baseline, each, named
+from harness.report.numbers import listed, number, span
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH
@@ -49,29 +50,6 @@ def synthetic(corpus: str) -> bool:
 def clusters(task: str) -> str:
     """What the items of a task share that makes them alike: who says a word, or which prompt is said."""
     return "voices" if task in TASKS and TASKS[task].kind == "words" else "prompts"
-
-
-def number(metric: str, value: float, signed: bool = False) -> str:
-    """A score as people write it: 2.31, 0.873, 11.9; with `signed` a difference: +0.41, −0.02. A dash for NaN."""
-    if pd.isna(value):
-        return "–"
-    digits = 3 if not METRICS[metric].unit else 1 if metric == "snr" else 2
-    value = round(value, digits) + 0.0  # a difference that is only rounding has no sign
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    return text.replace("-", "−")
-
-
-def span(metric: str, low: float, high: float, signed: bool = False) -> str:
-    """An interval: "[2.20, 2.42]", or "" when it is not known."""
-    return "" if pd.isna(low) else f"[{number(metric, low, signed)}, {number(metric, high, signed)}]"
-
-
-def listed(names: list[str], most: int = 6) -> str:
-    """ "a, b and c", or with more than `most` names "a, b, c and 9 more"."""
-    names = [str(name) for name in names]
-    if len(names) > most:
-        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:

@@ -64,16 +64,7 @@ def _finish(stage: Sequence[Work], me: _Worker) -> bool:
     """Work until nothing of a stage is left; False where the time is over first."""
     left = list(stage)
     while True:
-        ready, busy = None, []
-        for job in list(left):
-            queue = job.advance()
-            if queue is None:
-                left.remove(job)  # not looked at again: the cost of a claim must not grow with what is done
-                continue
-            busy.append(queue)
-            if queue.ready():
-                ready = queue
-                break
+        ready, busy = due(left)
         if ready is not None:
             if time.time() + me.seconds.get(ready.phase, 0.0) > me.until:
                 return False
@@ -87,6 +78,29 @@ def _finish(stage: Sequence[Work], me: _Worker) -> bool:
             time.sleep(0.5)
         else:
             return True
+
+
+def due(left: list[Work]) -> tuple[Queue | None, list[Queue]]:
+    """The queue whose trial is to be claimed next, None where nothing waits, and those looked at that are not over. Jobs that are
+    done are dropped and not looked at again: the cost of a claim must not grow with what is done.
+
+    Jobs take turns, but that a loss is tuned before the one ahead of it is confirmed: while a grid grows rate by rate, those
+    confirmations are what other workers do.
+    """
+    ready, busy = None, []
+    for job in list(left):
+        queue = job.advance()
+        if queue is None:
+            left.remove(job)
+            continue
+        busy.append(queue)
+        if ready is not None:
+            return (queue if queue.phase == "tune" and queue.ready() else ready), busy
+        if queue.ready():
+            ready = queue
+            if ready.phase != "confirm":
+                break
+    return ready, busy
 
 
 def _claim(queue: Queue, me: _Worker) -> None:

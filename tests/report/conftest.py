@@ -79,7 +79,7 @@ def synthetic(
         tuning=_tuning(gains, protocol),
         throughput=_throughput(gains),
         audio=_audio(runs, audio) if audio else pd.DataFrame(columns=["run_id", "item", "kind", "path"]),
-        notes=["Speech: Example Corpus, CC BY 4.0."],
+        notes={protocol: ["Speech: Example Corpus, CC BY 4.0."]},
     )
 
 

@@ -124,7 +124,7 @@ def test_protocols_are_never_ranked_together(make_results):
     one, other = make_results({"mse": 1.0}, items=6), make_results({"b": 9.0}, items=6, protocol="p2")
     both = Results(
         pd.concat([one.runs, other.runs]), pd.concat([one.scores, other.scores]), one.curves, one.tuning,
-        one.throughput, one.audio, [],
+        one.throughput, one.audio, {},
     )  # fmt: skip
     analysis = analyse(both)
     assert analysis.pairs.empty
@@ -160,7 +160,7 @@ def test_one_loss_works_without_reference_and_without_controls(make_results):
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame(columns=["run_id", "loss"])])
 def test_zero_runs_give_empty_tables_with_columns(frame):
-    analysis = analyse(Results(frame, frame, frame, frame, frame, frame, []))
+    analysis = analyse(Results(frame, frame, frame, frame, frame, frame, {}))
     assert list(analysis.ranking.columns) == RANKING
     assert list(analysis.pairs.columns) == PAIRS
     assert list(analysis.gains.columns) == GAINS

@@ -60,7 +60,7 @@ def classified(folder, seeds=2, items=40, task="keywords", corpus="spoken_words"
         tuning=empty,
         throughput=empty,
         audio=empty,
-        notes=[],
+        notes={},
         summaries=pd.DataFrame(summaries, columns=["run_id", "test_set", "metric", "value"]),
         embeddings=pd.DataFrame(kept, columns=["run_id", "path"]),
         classes={"p1": CLASSES},
