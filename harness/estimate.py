@@ -28,7 +28,8 @@ def sentence(context: Context, rows: list[PlanRow], options: Options) -> str:
     basis = f"measured on {device_name(context.device)}" if clocks != GUESS else "a guess: nothing measured here yet"
     runs = sum(left.values())
     minutes = seconds / 60 / workers
-    return f"{runs} runs to make, about {minutes:.1f} minutes with {workers} workers ({basis}); best rates on the edge add runs"
+    more = "; best rates on the edge add runs" if context.study.search is None else ""
+    return f"{runs} runs to make, about {minutes:.1f} minutes with {workers} workers ({basis}){more}"
 
 
 def _measured(context: Context) -> dict[str, float]:

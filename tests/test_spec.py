@@ -311,7 +311,7 @@ def test_what_a_grid_cannot_do_is_searched_and_trials_are_those_of_the_search(st
     path = tmp_path / "mine.yaml"
     assert load(str(path), {"weighting": "searched"}, 30).search.trials == 30
     assert load(str(path), {"objective": "quality"}, 3).rates == tuple(default_rates(3))
-    with pytest.raises(UserError, match="search.trials"):
+    with pytest.raises(UserError, match=r"search\.trials"):
         load(str(path), {"weighting": "searched"}, 3)
 
 
