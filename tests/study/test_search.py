@@ -23,7 +23,7 @@ from harness import outbox, paths, study, trial
 from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
 from harness.space import Dimension, space
-from harness.study.search import Draws
+from harness.study.search import Draws, _pruner, _Tpe
 from tests.study.conftest import formula, runs, work
 
 Maker = Callable[..., Context]
@@ -136,6 +136,28 @@ def test_diverged_and_pruned_draws_count_and_are_told_as_pruned(made: Maker) -> 
     assert selected(context)["lr"] == float(
         max(finished, key=lambda run: run.data.metrics["validation/score"]).data.params["lr"]
     )
+
+
+@pytest.mark.parametrize("name", ["median", "hyperband", "wilcoxon"])
+def test_each_pruner_ends_bad_draws_early_and_never_the_best(name: str) -> None:
+    looks = trial.looks_at("tune", 400, name)[:-1]
+    made = optuna.create_study(direction="maximize", sampler=_Tpe(), pruner=_pruner(name, looks, 400))
+    queue = Draws(Entrant("mse"), "tune", made, looks=looks)
+
+    def objective(claimed: optuna.Trial) -> float:
+        off = math.log10(claimed.suggest_float("lr", 1e-4, 1e-1, log=True) / 3e-3) ** 2
+        for done in range(20, 400, 20):
+            if queue.look(claimed, done, done / 400 - off):
+                raise optuna.TrialPruned
+        return 1 - off
+
+    made.optimize(objective, n_trials=30)
+    states = Counter(t.state for t in made.trials)
+    assert states[TrialState.PRUNED] >= 3
+    assert states[TrialState.COMPLETE] >= 3
+    nearest = min(made.trials, key=lambda t: abs(math.log10(t.params["lr"] / 3e-3)))
+    assert nearest.state == TrialState.COMPLETE or name == "hyperband"  # which spends little on most, by design
+    assert set(made.trials[0].intermediate_values) <= set(looks)
 
 
 def test_a_search_in_which_everything_diverges_ends_and_takes_the_smallest_rate(made: Maker) -> None:
