@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from harness import losses, models, outbox, spec, tasks, throughput
+from harness.data import corpora
 from harness.data.scenes import list_digest
 from harness.metrics import Scorer
 from harness.tracking import Tracker
 
-SETS = ("validation", "matched", "mismatched", "training")
+SETS = ("validation", "matched", "mismatched")
+MORE_SETS = ("training", "open_set", "real_words")  # those that a study asks for: a protocol without them knows of none
 TESTED = ("confirm", "equal_time")  # phases whose trainings are judged on test
 # What is being done, updates done, of how many, last score; True ends the training there.
 Report = Callable[[str, int, int, float | None], bool | None]
@@ -84,9 +86,8 @@ class Context:
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items
-        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in SETS if name != "training"}
-        if wanted.training:
-            self.sets["training"] = self.scenes.items("training", wanted.training)
+        asked = (*SETS, *(name for name in MORE_SETS if wanted.of(name)))
+        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in asked}
 
     @cached_property
     def task(self) -> tasks.Task:
@@ -144,7 +145,7 @@ class Context:
             "protocol": self.protocol_digest,
             "study": self.study.name,
             "task": self.study.task,
-            "corpus": self.study.corpus,
+            "corpus": corpora.card(self.study.corpus).name,
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
             "role": "control" if control else "loss",

@@ -17,9 +17,11 @@ import torch
 from harness import entrants, losses, models, outbox, spec, train
 from harness.context import TESTED, Context, Outcome, Planned, Report
 from harness.data import corpora
+from harness.data.scenes import noise_card
 from harness.devices import device_name
 from harness.errors import in_one_line
 from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs, scores
+from harness.losses.registry import RegisteredLoss
 from harness.tracking import commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
@@ -188,6 +190,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         done = len(curves.rows)
         points = [*more, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
         points += [("step_ms", 1000 * curves.train_seconds / done, 0), ("updates", done, 0)]
+        built = [loss for loss in objective.losses if isinstance(loss, RegisteredLoss)]
+        void = {loss.info.name: loss.void_share for loss in built}
+        points += [(f"void/{name}", share, 0) for name, share in void.items() if share is not None]
         record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
 
     try:
@@ -253,8 +258,8 @@ def _penalties(model: torch.nn.Module) -> dict[str, float]:
 
 def _notes(context: Context) -> list[str]:
     """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
-    rule = context.study.scenes
-    cards = [corpora.card(name) for name in dict.fromkeys((context.study.corpus, *rule.noise, *rule.unheard))]
+    own = corpora.card(context.study.corpus)
+    cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read preliminary",
+    "lr params targets studies_read preliminary void",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
@@ -32,7 +32,7 @@ COLUMNS = {
     "summaries": "run_id test_set metric value",
     "embeddings": "run_id path",
 }
-TESTED = ("matched", "mismatched", HEARD)
+TESTED = ("matched", "mismatched", "real_words", HEARD)
 STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
 NUMBERS = (*METRICS, "label", "said", "confidence", "count_error")  # of which an item may have none
 
@@ -45,7 +45,8 @@ class Results:
         loss (as shown), weighting, role ("loss", "reference", "control"), tuning ("tuned", "shipped" or ""),
         seed (Int64, NA for controls), state ("finished", "diverged"), reason (why it diverged), stale (bool: made by an older
         version of the loss or of the harness), device, commit, updates, lr, params, targets (tuple of metric names the
-        loss optimises directly), studies_read (how many studies have read the test list), preliminary (bool: quick item counts).
+        loss optimises directly), studies_read (how many studies have read the test list), preliminary (bool: quick item counts),
+        void (share of the training items that the loss could say nothing of, NaN where that cannot be).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -178,6 +179,7 @@ def _row(run: Run, selected: dict[str, Any], readers: dict[str, int]) -> dict[st
         "targets": tuple(tags["targets"].split()),
         "studies_read": readers.get(tags["test_list"], 0),
         "preliminary": tags["preliminary"] == "True",
+        "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }
 
 

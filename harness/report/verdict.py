@@ -25,11 +25,9 @@ def sentences(view: View) -> list[str]:
 
 
 def _best(view: View, test_set: str, first: bool) -> list[str]:
-    said = []
+    said, spoken = [], test_set.replace("_", " ")
     for answer in view.answers[test_set]:
-        where = (
-            f"On {view.title}" if first and not said else "" if first else f"On {test_set} items" if not said else ""
-        )
+        where = f"On {view.title}" if first and not said else "" if first else f"On {spoken} items" if not said else ""
         if "losses" in answer:
             if len(view.order) > 1:
                 said.append(f"Over {answer['referees']}, which no loss here optimises, {answer['losses']} ranks first.")

@@ -15,6 +15,7 @@ BASE = {"pesq_wb": 1.9, "estoi": 0.7, "si_sdr": 8.0, "dnsmos_ovrl": 2.4}
 SCALE = {"pesq_wb": 0.3, "estoi": 0.06, "si_sdr": 2.0, "dnsmos_ovrl": 0.2}  # one step of a loss's gain
 RUN = {"task": "denoise", "corpus": "prompts", "model": "gru_small", "weighting": "", "reason": "", "stale": False}
 RUN |= {"device": "cpu (16 cores)", "commit": "abc1234", "updates": 800, "studies_read": 1, "preliminary": False}
+RUN |= {"void": np.nan}
 
 
 def synthetic(
