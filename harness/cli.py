@@ -50,7 +50,9 @@ Corpus = Annotated[
     ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
-Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
+Weighting = Annotated[
+    str | None, typer.Option(help="How the terms of a combination are balanced, e.g. 'uncertainty(rate=20)'.")
+]
 Objective = Annotated[
     str | None,
     typer.Option(help="Score that tuning maximises: quality, a metric such as pesq_wb, or several, pesq_wb,stoi."),
@@ -65,7 +67,9 @@ Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirmin
 Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="Python file that registers losses, models or weightings of your own.")
+]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
 MaxHours = Annotated[
@@ -322,10 +326,11 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+        Path,
+        typer.Argument(metavar="FILE", help="Python file that registers losses, models or weightings of your own."),
     ],
 ) -> None:
-    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    """Hold a loss, model or weighting of your own to what ours are held to: a line for each thing that fails, with the mend."""
     from itertools import groupby
 
     from harness import conformance

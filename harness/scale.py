@@ -26,7 +26,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from harness import outbox, spec, study, throughput, train, trial, workers
+from harness import losses, outbox, spec, study, throughput, train, trial, workers
 from harness.context import Context, Outcome, Planned, Report
 from harness.devices import device_name
 from harness.metrics import METRICS
@@ -157,7 +157,8 @@ def replay(
     table = table.iloc[np.arange(updates) % len(table)].assign(step=np.arange(1, updates + 1))
     table.to_csv(folder / "training.csv", index=False)
     rows = table.loc[:, ~table.columns.str.startswith("penalty/")]
-    curves = train.Curves(list(rows.columns[2:]), rows.to_numpy().tolist())
+    names = losses.parse(planned.loss).names
+    curves = train.Curves(["total", *names, *rows.columns[3 + len(names) :]], rows.to_numpy().tolist())
     validation = dict(reversed([(n, v) for n, v, _ in sample.points if n.startswith("validation/")]))
     sent = 0
     for done in trial.looks_at(planned.phase, updates):

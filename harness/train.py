@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -104,8 +104,8 @@ def fit(
     clock = time.perf_counter()
     if objective.prepares:
         shared = model.shared_parameters() if "shared_gradients" in objective.takes else []  # type: ignore[operator]
-        with unchanged(model, objective.losses), precision:
-            objective.prepare(untrained(model, objective, batches, inputs), shared, recipe.updates)
+        with unchanged(model, objective.losses):
+            objective.prepare(untrained(model, objective, batches, inputs, precision), shared, recipe.updates)
     for step in range(recipe.updates):
         started = time.perf_counter()
         fields = batches(step)
@@ -124,15 +124,15 @@ def fit(
             values = torch.cat(
                 [record[read : step + 1], norms[read : step + 1, None]], 1
             ).tolist()  # waits for the device
-            curves.train_seconds += time.perf_counter() - clock
+            passed = time.perf_counter() - clock
             for place, row in enumerate(values, read):
                 if not all(map(math.isfinite, row)):
                     raise Diverged(place, "gradient not finite" if math.isfinite(row[0]) else f"loss {row[0]}")
-                seconds = curves.train_seconds * (place + 1) / (step + 1)
+                seconds = curves.train_seconds + passed * (place + 1 - read) / (step + 1 - read)
                 raw, weight = row[1 : 1 + len(names)], row[1 + len(names) : -1][: len(names)]
                 row[-1:-1] = [a * b for a, b in zip(raw, weight, strict=False)]  # none of a single loss
                 curves.rows.append([place + 1, seconds, *row, recipe.rate(place)])
-            read = step + 1
+            read, curves.train_seconds = step + 1, curves.train_seconds + passed
             watch(step + 1, curves)
             clock = time.perf_counter()
     return curves
@@ -147,11 +147,17 @@ def initial(
         return objective.initial(untrained(model, objective, batches, inputs))
 
 
-def untrained(model: nn.Module, objective: Objective, batches: Batches, inputs: tuple[str, ...]) -> Iterator[Example]:
-    """What a model makes of the first batches, ready for gradients at its outputs."""
+def untrained(
+    model: nn.Module,
+    objective: Objective,
+    batches: Batches,
+    inputs: tuple[str, ...],
+    precision: AbstractContextManager[object] | None = None,
+) -> Iterator[Example]:
+    """What a model makes of the first batches, ready for gradients at its outputs. precision: in which it is asked."""
     for step in range(UNTRAINED_BATCHES):
         given = batches(step)
-        with torch.no_grad():
+        with torch.no_grad(), precision or nullcontext():
             outputs = model(*(given[name] for name in inputs))
         learned = [output.requires_grad_() for output in outputs.values() if output.is_floating_point()]
         yield complete(given | outputs | {"parameters": weights(model)}, _needed(objective)), learned

@@ -244,7 +244,9 @@ def a_term_without_a_minimum_is_refused_or_does_no_harm(info: WeightingInfo) -> 
         return
     toy = Toy(info, (0.3, 2.0), terms)
     toy.floors = torch.tensor([0.0, -10.0])
-    weights = toy.weights(LONG)
+    weights, (total, _) = toy.weights(LONG), toy.update()
+    if not total.isfinite():
+        yield f"a total of {float(total)}: `minima` are NaN where none is known"
     if not (weights[-1] < 100 * weights[0]).all():
         yield f"below 0, weights run from {shown(weights[0])} to {shown(weights[-1])} in {LONG} updates"
 

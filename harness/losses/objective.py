@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.losses.combination import Combination
+from harness.losses.precision import no_autocast
 from harness.losses.registry import build
 from harness.losses.weightings import get_weighting
 
@@ -106,7 +107,8 @@ def norms(terms: Sequence[Tensor], at: Sequence[Tensor]) -> Tensor:
     """Norm of each term's gradient at these tensors, (K,); 0 where it does not depend on them."""
     each = []
     for term in terms:
-        found = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+        with no_autocast(term.device.type):  # as the backward pass of an update is
+            found = torch.autograd.grad(term, at, retain_graph=True, allow_unused=True) if term.requires_grad else ()
         squares = [gradient.square().sum() for gradient in found if gradient is not None]
         each.append(torch.stack(squares).sum().sqrt() if squares else torch.zeros_like(term))
     return torch.stack(each).detach()

@@ -277,16 +277,16 @@ def test_gradnorm_s_gradient_is_that_of_the_papers_objective():
 
 
 def test_gradnorm_ends_with_equal_gradients_of_terms_that_fall_alike_and_weights_that_sum_to_k():
-    module = built("gradnorm", "mse + l1", terms=(1.0, 1.0))
+    module = built("gradnorm", "mse + l1 + rmse", terms=(1.0, 1.0, 1.0))
     optimiser = torch.optim.Adam(module.parameters(), lr=module.learning_rate(1e-3))
     for step in range(200):
         optimiser.param_groups[0]["lr"] = 0.025 * (1 - step / 200)
         optimiser.zero_grad()
-        module(torch.tensor([0.3, 0.3]), torch.tensor([4.0, 1.0])).backward()
+        module(torch.tensor([0.3, 0.3, 0.3]), torch.tensor([4.0, 1.0, 1.0])).backward()
         optimiser.step()
-    found = torch.tensor(weights(module, (0.3, 0.3), (4.0, 1.0)))
-    assert found.sum().item() == pytest.approx(2, abs=1e-5)
-    assert found.tolist() == pytest.approx([0.4, 1.6], abs=0.02)
+    found = torch.tensor(weights(module, (0.3, 0.3, 0.3), (4.0, 1.0, 1.0)))
+    assert found.sum().item() == pytest.approx(3, abs=1e-5)
+    assert found.tolist() == pytest.approx([1 / 3, 4 / 3, 4 / 3], abs=0.02)
 
 
 def test_gradnorm_gives_more_weight_to_a_term_that_falls_slowly():
