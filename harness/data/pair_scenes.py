@@ -14,7 +14,7 @@ from pydantic import Field
 from harness.data import corpora
 from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
-from harness.data.scenes import Items, SceneRule
+from harness.data.scenes import Items, SceneRule, turns
 from harness.errors import UserError
 
 SPLITS = {"validation": "validation", "matched": "test", "mismatched": "mismatched", "training": "train"}

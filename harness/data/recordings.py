@@ -12,30 +12,7 @@ from pathlib import Path
 
 # What lies beside recordings without being one. Everything else is tried, whatever its name ends in.
 ABOUT = set(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".md",
-        ".rst",
-        ".pdf",
-        ".html",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".py",
-        ".log",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".zip",
-        ".gz",
-        ".tgz",
-        ".trn",
-        ".lab",
-    ]
+    ".txt .csv .tsv .json .jsonl .md .rst .pdf .html .xml .yaml .yml .py .log .png .jpg .jpeg .zip .gz .tgz .trn .lab".split()
 )
 
 PIECE = 8.0  # seconds: the longest clip that speech to be mixed is cut into
