@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from harness import loads, losses, outbox, spec, throughput
-from harness.trial import Context, device_name
+from harness.context import Context
+from harness.devices import device_name
 
 BASELINE = "mse"
 EXPERIMENT = "throughput"

@@ -54,9 +54,15 @@ Weighting = Annotated[
     str | None, typer.Option(help="How the terms of a combination are balanced, e.g. 'uncertainty(rate=20)'.")
 ]
 Objective = Annotated[
-    str | None, typer.Option(help="Score that tuning maximises: quality, or a metric such as pesq_wb.")
+    str | None,
+    typer.Option(help="Score that tuning maximises: quality, a metric such as pesq_wb, or several, pesq_wb,stoi."),
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Learning rates to try: half decades down from 1e-2.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Learning rates to try, half decades down from 1e-2; of a search, its trials, 20 at least."
+    ),
+]
 Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirming run; tuning runs get 40 %.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
@@ -68,6 +74,12 @@ Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: 
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
+]
+EqualTime = Annotated[
+    bool | None, typer.Option("--equal-time", help="Confirm once more, each loss in the time that the reference takes.")
+]
+Controls = Annotated[
+    bool | None, typer.Option("--controls/--no-controls", help="Train what stands beside combinations of losses.")
 ]
 Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -107,11 +119,9 @@ def _load(
         overrides["task"] = catalogue.best_task(loss or (), overrides.get("corpus"))
     task = tasks.get(overrides.get("task", DEFAULT_TASK)).name
     name = name or ("quick" if task == DEFAULT_TASK else task)
-    if trials is not None:
-        overrides["rates"] = spec.default_rates(trials)
     if updates is not None:
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
-    loaded = spec.load(name, overrides)
+    loaded = spec.load(name, overrides, trials)
     if picked:
         wanted = loaded.losses if loss else [loaded.corpus]
         print(f"task: {loaded.task}, which fits {' and '.join(wanted)} best; --task names another", file=sys.stderr)
@@ -122,7 +132,7 @@ def _asked(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
     workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-    max_hours: MaxHours = None,
+    max_hours: MaxHours = None, equal_time: EqualTime = None, controls: Controls = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """The study and how it is to be run: the parameters that `study`, `plan` and `worker` share."""
     loaded = _load(
@@ -137,6 +147,8 @@ def _asked(
         weighting=weighting,
         objective=objective,
         seeds=seeds,
+        equal_time=equal_time,
+        controls=controls,
     )
     from harness.workers import Options
 
@@ -208,7 +220,7 @@ def _fail(failures: list[str]) -> None:
 @_of_a_study
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
-    from harness import bench
+    from harness import bench, entrants
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -218,7 +230,10 @@ def study(loaded: Any, options: Any) -> None:
             def show(text: str, done: int, of: int) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
-            failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
+            found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            for how in dict.fromkeys(entrant.weighting for entrant in found):
+                weighed = [entrant.loss for entrant in found if entrant.weighting == how]
+                failures += bench.measure(context, weighed, False, show, how)[1]
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
@@ -274,11 +289,14 @@ def plan(loaded: Any, options: Any) -> None:
         title=f"{loaded.name}: protocol {context.protocol_digest}",
     )
     for row in rows:
-        left = row.trials - row.settled
-        table.add_row(
-            row.loss, row.phase, str(row.trials), str(row.settled), str(left), str(row.updates) if row.updates else ""
-        )
+        counts = (row.trials, row.settled, row.trials - row.settled, row.updates or "")
+        table.add_row(row.loss, row.phase.replace("_", " "), *map(str, counts))
     console.print(table)
+    if drawn := studies.spaces(context):
+        table = Table("loss", "drawn by the search", "between")
+        for cells in drawn:
+            table.add_row(*cells)
+        console.print(table)
     _say(estimate.sentence(context, rows, options))
 
 
@@ -533,7 +551,7 @@ def bench(
     from harness import bench as benches
     from harness import catalogue
     from harness import workers as pool
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
@@ -604,7 +622,7 @@ def _peers(context: Any, as_json: bool) -> None:
 
     from harness import bench as benches
     from harness import peers
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     left_out: list[str] = []
     rows = peers.compare(*benches.speech(context, peers.SECONDS), say=left_out.append)
