@@ -50,20 +50,36 @@ Corpus = Annotated[
     ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
-Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
-Objective = Annotated[
-    str | None, typer.Option(help="Score that tuning maximises: quality, or a metric such as pesq_wb.")
+Weighting = Annotated[
+    str | None, typer.Option(help="How the terms of a combination are balanced, e.g. 'uncertainty(rate=20)'.")
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Learning rates to try: half decades down from 1e-2.")]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="Score that tuning maximises: quality, a metric such as pesq_wb, or several, pesq_wb,stoi."),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Learning rates to try, half decades down from 1e-2; of a search, its trials, 20 at least."
+    ),
+]
 Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirming run; tuning runs get 40 %.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="Python file that registers losses, models or weightings of your own.")
+]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
+]
+EqualTime = Annotated[
+    bool | None, typer.Option("--equal-time", help="Confirm once more, each loss in the time that the reference takes.")
+]
+Controls = Annotated[
+    bool | None, typer.Option("--controls/--no-controls", help="Train what stands beside combinations of losses.")
 ]
 Source = Annotated[Path, typer.Argument(metavar="IN", help="A recording: any rate, length and number of channels.")]
 Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
@@ -104,11 +120,9 @@ def _load(
         overrides["task"] = catalogue.best_task(loss or (), overrides.get("corpus"))
     task = tasks.get(overrides.get("task", DEFAULT_TASK)).name
     name = name or ("quick" if task == DEFAULT_TASK else task)
-    if trials is not None:
-        overrides["rates"] = spec.default_rates(trials)
     if updates is not None:
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
-    loaded = spec.load(name, overrides)
+    loaded = spec.load(name, overrides, trials)
     if picked:
         wanted = loaded.losses if loss else [loaded.corpus]
         print(f"task: {loaded.task}, which fits {' and '.join(wanted)} best; --task names another", file=sys.stderr)
@@ -119,7 +133,7 @@ def _asked(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
     workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-    max_hours: MaxHours = None,
+    max_hours: MaxHours = None, equal_time: EqualTime = None, controls: Controls = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """The study and how it is to be run: the parameters that `study`, `plan` and `worker` share."""
     loaded = _load(
@@ -134,6 +148,8 @@ def _asked(
         weighting=weighting,
         objective=objective,
         seeds=seeds,
+        equal_time=equal_time,
+        controls=controls,
     )
     from harness.workers import Options
 
@@ -205,7 +221,7 @@ def _fail(failures: list[str]) -> None:
 @_of_a_study
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
-    from harness import bench
+    from harness import bench, entrants
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -215,7 +231,10 @@ def study(loaded: Any, options: Any) -> None:
             def show(text: str, done: int, of: int) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
-            failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
+            found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            for how in dict.fromkeys(entrant.weighting for entrant in found):
+                weighed = [entrant.loss for entrant in found if entrant.weighting == how]
+                failures += bench.measure(context, weighed, False, show, how)[1]
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
@@ -271,11 +290,14 @@ def plan(loaded: Any, options: Any) -> None:
         title=f"{loaded.name}: protocol {context.protocol_digest}",
     )
     for row in rows:
-        left = row.trials - row.settled
-        table.add_row(
-            row.loss, row.phase, str(row.trials), str(row.settled), str(left), str(row.updates) if row.updates else ""
-        )
+        counts = (row.trials, row.settled, row.trials - row.settled, row.updates or "")
+        table.add_row(row.loss, row.phase.replace("_", " "), *map(str, counts))
     console.print(table)
+    if drawn := studies.spaces(context):
+        table = Table("loss", "drawn by the search", "between")
+        for cells in drawn:
+            table.add_row(*cells)
+        console.print(table)
     _say(estimate.sentence(context, rows, options))
 
 
@@ -305,10 +327,11 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+        Path,
+        typer.Argument(metavar="FILE", help="Python file that registers losses, models or weightings of your own."),
     ],
 ) -> None:
-    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    """Hold a loss, model or weighting of your own to what ours are held to: a line for each thing that fails, with the mend."""
     from itertools import groupby
 
     from harness import conformance
@@ -516,7 +539,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
 @app.command()
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    weighting: Weighting = None, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+    as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
     scale: Scale = False,
 ) -> None:  # fmt: skip
@@ -529,7 +553,7 @@ def bench(
     from harness import bench as benches
     from harness import catalogue
     from harness import workers as pool
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
@@ -553,7 +577,7 @@ def bench(
         def show(text: str, done: int, of: int) -> None:
             progress.update(line, description=text, completed=done, total=of)
 
-        rows, failures = benches.measure(context, wanted, True, show)
+        rows, failures = benches.measure(context, wanted, True, show, weighting or "fixed")
         if failures:
             raise UserError(failures[0])
         ratios = benches.overhead(context, loaded.reference.loss)
@@ -600,7 +624,7 @@ def _peers(context: Any, as_json: bool) -> None:
 
     from harness import bench as benches
     from harness import peers
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     left_out: list[str] = []
     rows = peers.compare(*benches.speech(context, peers.SECONDS), say=left_out.append)
@@ -662,8 +686,9 @@ def enhance(
 ) -> None:  # fmt: skip
     """Denoise a recording with the model that a loss has trained."""
     from harness import enhance as denoisers
-    from harness import recording, trial
+    from harness import recording
     from harness.data.audio import SAMPLE_RATE
+    from harness.devices import pick_device
     from harness.plugins import load_plugins
     from harness.report import runs
     from harness.tracking import Tracker
@@ -677,7 +702,7 @@ def enhance(
     load_plugins(plugin or [])
     tracker = Tracker(tracking_uri)
     run = run or denoisers.pick(runs.read(tracker).runs, loss or "")
-    denoiser = denoisers.load(tracker, run, trial.pick_device(device))
+    denoiser = denoisers.load(tracker, run, pick_device(device))
     down = recording.write(target, denoisers.enhance(denoiser, heard))
     channels = f"{len(heard.samples)} channels" if len(heard.samples) > 1 else "1 channel"
     _say(f"{target}: {heard.samples.shape[1] / heard.rate:.1f} s, {channels}, by {denoiser.about}")
@@ -690,7 +715,8 @@ def enhance(
 @app.command()
 def listen(source: Source, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None) -> None:
     """Denoise a recording with every confirmed loss's model, as a page to listen to: reports/listen.html."""
-    from harness import paths, recording, trial
+    from harness import paths, recording
+    from harness.devices import pick_device
     from harness.plugins import load_plugins
     from harness.report import listen as page
     from harness.report import ranking, runs
@@ -701,7 +727,7 @@ def listen(source: Source, device: Device = "auto", plugin: Plugin = None, track
     tracker = Tracker(tracking_uri)
     results, heard = runs.read(tracker), page.excerpt(whole)
     with _bar("denoising") as show:
-        analysis, where = ranking.analyse(results), trial.pick_device(device)
+        analysis, where = ranking.analyse(results), pick_device(device)
         sections = page.through_all(tracker, results, analysis, heard, where, show)
     with console.status("drawing"):
         written = page.write_listen(source.name, whole, heard, sections, paths.reports())

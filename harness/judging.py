@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from harness.metrics import ScoringError
 from harness.tasks.task import Judged
 
 if TYPE_CHECKING:
-    from harness.trial import Context
+    from harness.context import Context
 
 UNSEEN = 10**6  # the step from which on batches are made that no update sees
 
@@ -78,6 +78,17 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
 def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
     """Mean of each metric over the items where it is not missing; a metric missing everywhere is left out."""
     return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
+
+
+def scores(context: Context, now: Mapping[str, float]) -> dict[str, float]:
+    """The selection score of validation means; where a study has several objectives, their mean on a shared scale, and the
+    value of each that is no metric."""
+    names, task = context.study.objectives, context.task
+    if len(names) == 1:
+        return {"score": task.selection(names[0], now, control_means(context))}
+    shares = [task.share(name, now, control_means(context)) for name in names]
+    composed = {name: task.selection(name, now, control_means(context)) for name in names if name not in now}
+    return {**composed, "score": sum(shares) / len(shares)}
 
 
 def judge_all(

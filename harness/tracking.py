@@ -1,7 +1,7 @@
 """MLflow: the only room that knows it. Every run is written here, by run id, and read back from here.
 
-A run is *settled* when its tag `state` is "finished" or "diverged"; only settled runs are reused or reported. MLflow's own
-status follows Optuna's: finished -> FINISHED, diverged -> KILLED, failed -> FAILED.
+A run is *settled* when its tag `state` is "finished", "diverged" or "pruned"; only settled runs are reused or reported. MLflow's
+own status follows Optuna's: finished -> FINISHED, diverged and pruned -> KILLED, failed -> FAILED.
 """
 
 from __future__ import annotations
@@ -30,8 +30,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SETTLED = ("finished", "diverged")
-STATUS = {"finished": "FINISHED", "diverged": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+SETTLED = ("finished", "diverged", "pruned")
+STATUS = {
+    "finished": "FINISHED",
+    "diverged": "KILLED",
+    "pruned": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
 NOTE = "mlflow.note.content"  # the tag that holds a description
 PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
@@ -173,6 +179,10 @@ class Tracker:
             self._client.log_batch(run, tags=batch)
         except MlflowException:
             self._client.log_batch(run, tags=batch)
+
+    def attach(self, run: str, name: str, data: Any) -> None:
+        """Keep JSON data as an artifact of a run."""
+        self._client.log_dict(run, data, name)
 
     def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
         """Close a run: artifacts first, the state last, so that a settled run is whole."""

@@ -35,7 +35,7 @@ def gaps(results: Results, protocol: str) -> list[dict]:
     and change, change_low, change_high: the gap against that of the reference loss, paired by seed and item within each set.
     Empty without a set of what training hears.
     """
-    own = results.runs.loc[results.runs["protocol"] == protocol, "run_id"] if len(results.runs) else []
+    own: Any = results.runs.loc[results.runs["protocol"] == protocol, "run_id"] if len(results.runs) else []
     scores = results.scores
     if scores.empty or not (scores["run_id"].isin(own) & (scores["test_set"] == HEARD)).any():
         return []

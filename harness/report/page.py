@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, listening, plots, sections, tables
+from harness.report import cost, listening, plots, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -57,6 +57,7 @@ SECTIONS = (
     Section("convergence", "Convergence", sections.convergence),
     Section("fitting", "What was learned by heart", sections.fitting),
     Section("learning_rates", "Learning rate", sections.learning_rates),
+    Section("balance", "Weights and searches", search.section),
     Section("method", "How it was measured", sections.method),
     Section("recordings", "Recordings", sections.recordings),
 )

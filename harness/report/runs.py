@@ -10,7 +10,9 @@ import pandas as pd
 
 from harness import losses, spec
 from harness.metrics import METRICS
+from harness.report import searched
 from harness.report.blocks import HEARD
+from harness.report.searched import Found
 from harness.tasks.classify import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker
 
@@ -66,6 +68,7 @@ class Results:
     summaries: one row per run, test set and metric that only a whole set has: run_id, test_set, metric, value.
     embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
     classes: protocol -> names of the classes, in the order of their labels.
+    search: weights of combinations, and what was searched: see `searched.Found`.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
     """
 
@@ -82,6 +85,7 @@ class Results:
     embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
+    search: Found = field(default_factory=Found)
 
 
 def read(tracker: Tracker) -> Results:
@@ -115,6 +119,7 @@ def read(tracker: Tracker) -> Results:
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
         classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
         imbalance={name: _imbalance(content) for name, content in specs.items()},
+        search=searched.read(tracker, runs, finished),
     )
 
 
@@ -214,18 +219,29 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
+def _ambiguous(trials: list[Run]) -> set[tuple[str, str]]:
+    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` does once they are judged."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in trials:
+        found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
+    return {key for key, weightings in found.items() if len(weightings) > 1}
+
+
 def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [run for run in settled if run.data.tags["phase"] == "tune"]
+    ambiguous = _ambiguous(trials)
     rows = []
-    for run in (run for run in settled if run.data.tags["phase"] == "tune"):
+    for run in trials:
         choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
         lr = float(run.data.params["lr"])
+        protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
         chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
         tried = [float(rate) for rate in choice.get("scores", {})]
         means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
         rows.append(
             {
-                "protocol": run.data.tags["protocol"],
-                "loss": run.data.tags["loss"],
+                "protocol": protocol,
+                "loss": f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss,
                 "lr": lr,
                 "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
                 "state": run.data.tags["state"],

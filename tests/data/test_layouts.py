@@ -3,9 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.signal import resample_poly
 
 from harness import paths
 from harness.data import corpora
