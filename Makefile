@@ -19,7 +19,7 @@ STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(NO_CONTROLS),--no-controls)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare soak data report bench atlas ui test test-all lint clean
+.PHONY: help setup study plan compare soak data gate report bench atlas ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,7 +46,10 @@ soak: setup ## does every denoising loss train? fails where one does not improve
 	@$(BIN)/harness soak $(STUDY) $(STUDY_OPTIONS)
 
 data: setup ## fetch and decode the recordings, check them
-	@$(BIN)/harness data fetch $(DATA_OPTIONS)
+	@$(BIN)/harness data fetch $(if $(CORPUS),"$$CORPUS") $(DATA_OPTIONS)
+
+gate: setup ## the unprocessed test set of VoiceBank-DEMAND beside what is published of it
+	@$(BIN)/harness data gate $(DATA_OPTIONS)
 
 report: setup ## write reports/ from the MLflow store alone
 	@$(BIN)/harness report $(call option,TRACKING_URI,tracking-uri)

@@ -175,6 +175,8 @@ def _open(loaded: Any, options: Any) -> Any:
 
     with DataBar(console) as bar:
         context = workers.open_study(loaded, options, workers.cores(), _say, bar)
+    if context.gate:
+        _line(context.gate)
     outbox.send(context.tracker)
     return context
 
@@ -455,6 +457,31 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
             _line(f"  kept, but: {row.clip}: {row.reason}")
         wrong += 0 if card.contents else len(left_out)
     if wrong:
+        raise typer.Exit(1)
+
+
+@data_app.command("gate")
+def data_gate(
+    name: Annotated[str, typer.Argument(help="A corpus whose card has a gate.")] = "voicebank_demand",
+    data_dir: DataDir = None,
+) -> None:
+    """Measure the unprocessed test set and compare with what is published of it. Exits with 1 where it differs."""
+    from harness import gate, workers
+    from harness.bars import DataBar
+    from harness.data import corpora
+    from harness.data.bank import open_bank
+    from harness.metrics import Scorer
+
+    card = corpora.card(name)
+    if not card.gate:
+        raise UserError(f"corpus {name!r} has no gate; try voicebank_demand")
+    with DataBar(console) as bar:
+        bank = open_bank(card, data_dir, _say, bar)
+    with console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
+        rows = gate.measured(bank, scorer)
+    for row in rows:
+        _line(f"{card.name}: {row}")
+    if not all(row.holds for row in rows):
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness import losses, models, outbox, spec, tasks, throughput
+from harness import gate, losses, models, outbox, spec, tasks, throughput
 from harness.data import corpora
 from harness.data.scenes import list_digest
 from harness.metrics import Scorer
@@ -108,6 +108,12 @@ class Context:
         return {name: [self.scenes.example(item) for item in items] for name, items in self.sets.items()}
 
     @cached_property
+    def gate(self) -> str:
+        """What is to be said, before any ranking, of the unprocessed test set of a published corpus; "" of others."""
+        bank = getattr(self.scenes, "speech", None)
+        return "" if bank is None or not bank.card.gate else gate.sentence(gate.measured(bank, self.scorer))
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """What models, and losses with state, are to be built for."""
         known, info = self.task.sizes(self.scenes), models.get(self.study.model)
@@ -156,4 +162,5 @@ class Context:
             "targets": " ".join(() if combination is None else combination.targets),
             "result_version": str(spec.RESULT_VERSION),
             "preliminary": str(self.study.preliminary),
+            **({"gate": self.gate} if self.gate else {}),
         }

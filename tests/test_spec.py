@@ -94,7 +94,10 @@ FAULTS = {
     "unknown task": ({"task": "denose"}, "unknown task 'denose': did you mean 'denoise'?"),
     "unknown model": ({"model": "gru"}, "unknown model 'gru': did you mean 'gru_mask'?"),
     "unknown corpus": ({"corpus": "promts"}, "unknown corpus 'promts': did you mean 'prompts'?"),
-    "noise for speech": ({"corpus": "music"}, "corpus 'music' is noise: denoise wants speech, one of prompts"),
+    "noise for speech": (
+        {"corpus": "music"},
+        "corpus 'music' is noise: denoise wants speech or pairs, one of librispeech, prompts",
+    ),
     "unknown objective": ({"objective": "qualty"}, "unknown objective 'qualty': did you mean 'quality'?"),
     "unknown weighting": ({"weighting": "fixd"}, "unknown weighting 'fixd': did you mean 'fixed'?"),
     "unknown weighting of several": ({"weighting": ["fixed", "fixd"]}, "unknown weighting 'fixd'"),

@@ -70,6 +70,7 @@ class Results:
     classes: protocol -> names of the classes, in the order of their labels.
     search: weights of combinations, and what was searched: see `searched.Found`.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
+    gates: protocol -> what the unprocessed test set of a published corpus has, and whether that is what is published.
     """
 
     runs: pd.DataFrame
@@ -86,6 +87,7 @@ class Results:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
     search: Found = field(default_factory=Found)
+    gates: dict[str, str] = field(default_factory=dict)
 
 
 def read(tracker: Tracker) -> Results:
@@ -120,6 +122,7 @@ def read(tracker: Tracker) -> Results:
         classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
         imbalance={name: _imbalance(content) for name, content in specs.items()},
         search=searched.read(tracker, runs, finished),
+        gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
     )
 
 
