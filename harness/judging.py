@@ -95,6 +95,6 @@ def judge_all(
         points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
         tables += [table] if name != "validation" else []
         ids = [item.id for item in context.sets[name]]
-        context.task.keep(folder, Judged(name, seed, ids, context.examples[name], output), context.picture)
+        context.task.keep(folder, Judged(name, seed, ids, context.examples[name], output, table), context.picture)
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
     return points

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, listening, plots, sections, tables
+from harness.report import cost, equal_time, listening, plots, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -52,6 +52,7 @@ class Page(NamedTuple):
 SECTIONS = (
     Section("ranking", "Ranking", sections.ranking),
     Section("cost", "Quality and throughput", cost.section),
+    Section("equal_time", "Equal time", equal_time.section),
     Section("recognition", "What was recognised", sections.recognised),
     Section("listening", "Listen", listening.section),
     Section("convergence", "Convergence", sections.convergence),
@@ -95,9 +96,10 @@ def render(results: Results, analysis: Analysis, protocol: str | None = None) ->
 
 def _pages(results: Results, analysis: Analysis) -> list[Page]:
     protocols = [] if results.runs.empty else list(dict.fromkeys(results.runs["protocol"]))
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
     pages = []
     for protocol in protocols:
-        view = View(results, analysis, str(protocol))
+        view = View(results, analysis, str(protocol), timed)
         shown = [(section, it) for section in SECTIONS if (it := section.show(view))]
         pages.append(Page(view, sections.about(view), sections.answer(view), shown))
     return pages

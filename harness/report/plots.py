@@ -17,7 +17,21 @@ from numpy.typing import ArrayLike
 
 from harness.metrics import METRICS
 from harness.report.blocks import each
-from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STYLE, pareto, short, spread, svg, trimmed
+from harness.report.drawing import (
+    BLUE,
+    DASHES,
+    GREY,
+    HIGHLIGHTS,
+    INK,
+    RED,
+    STYLE,
+    pareto,
+    short,
+    spectrum,
+    spread,
+    svg,
+    trimmed,
+)
 
 
 def metric_label(metric: str) -> str:
@@ -72,32 +86,43 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
     """Validation metrics, or other curves of a training, over updates, mean over seeds; a few losses in colour, all others
     as grey context. SVG.
 
-    curves: loss, metric, step (update, or what `along` says), value. highlight: at most 6 losses, the best first; they get
+    curves: loss, metric, step (update, or what `along` says), value, and seconds where they are drawn along "seconds": of equal
+    steps the mean over seeds. highlight: at most 6 losses, the best first; they get
     the legend.
     """
     metrics = list(dict.fromkeys(curves["metric"]))
     highlight = highlight[: len(HIGHLIGHTS)]
-    mean = curves.groupby(["metric", "loss", "step"], sort=False)["value"].mean()
+    place = "seconds" if along == "seconds" else "step"
+    mean = (
+        curves.assign(at=curves[place].astype(float))
+        .groupby(["metric", "loss", "step"], sort=False)[["at", "value"]]
+        .mean()
+    )
     columns = min(2, len(metrics))
     lines = -(-len(metrics) // columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * columns + 0.4, 2.5 * lines + 0.7))
         axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         for ax, metric in zip(axes, metrics, strict=False):
-            of_metric = mean[metric]
+            of_metric = mean.loc[metric]
             losses = list(of_metric.index.unique("loss"))
             for loss in [name for name in losses if name not in highlight]:
-                ax.plot(of_metric[loss].sort_index(), color=GREY, lw=0.9, alpha=0.55)
+                ax.plot(*_line(of_metric, loss), color=GREY, lw=0.9, alpha=0.55)
             for k in reversed(range(len(highlight))):
                 if highlight[k] in losses:
-                    curve = of_metric[highlight[k]].sort_index()
-                    ax.plot(curve, color=HIGHLIGHTS[k], ls=DASHES[k], lw=1.8, label=short(highlight[k]))
+                    ax.plot(
+                        *_line(of_metric, highlight[k]),
+                        color=HIGHLIGHTS[k],
+                        ls=DASHES[k],
+                        lw=1.8,
+                        label=short(highlight[k]),
+                    )
             ax.set_title(metric_label(metric), loc="left")
             ax.grid(axis="y")
             sns.despine(ax=ax)
         for ax in trimmed(axes, len(metrics), columns):
             ax.set_xlabel(along)
-            if curves["step"].nunique() <= 6:
+            if place == "step" and curves["step"].nunique() <= 6:
                 ax.set_xticks(sorted(curves["step"].unique()))
         handles = {
             label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
@@ -107,6 +132,11 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
         keys = [handles[name] for name in shown]
         figure.legend(keys, shown, loc="lower center", ncols=min(3, max(1, len(shown))), fontsize=8, handlelength=3.2)
         return svg(figure)
+
+
+def _line(table: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    own = table.loc[loss].sort_values("at")
+    return own["at"].to_numpy(), own["value"].to_numpy()
 
 
 def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
@@ -195,7 +225,7 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
     noisy, clean, estimate: (samples,), any length from one sample on, silence included.
     """
     panels = {"noisy": noisy, "clean": clean, "estimate": estimate}
-    powers = {name: _power(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
+    powers = {name: spectrum(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
     top = max(float(p.max()) for p in powers.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.5), facecolor="white")
@@ -219,11 +249,3 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=80)
         return buffer.getvalue()
-
-
-def _power(x: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(bins, frames) power in dB of 32 ms Hann frames with 8 ms hop; a shorter clip is padded to one frame."""
-    size, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
-    x = np.pad(x, (0, max(0, size - len(x))))
-    frames = np.lib.stride_tricks.sliding_window_view(x, size)[::hop] * np.hanning(size)
-    return 10 * np.log10(np.abs(np.fft.rfft(frames, axis=-1)).T ** 2 + 1e-10)

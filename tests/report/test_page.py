@@ -102,7 +102,7 @@ def test_the_page_says_what_is_missing_and_what_was_not_retuned(full):
         "Stale, shown but not ranked",
         "reference, not retuned",
         "GPU: not measured.",
-        "The test list has been read by 1 study so far.",
+        "The test list has been read by 1 study of 3 losses so far.",
         "P.862.2",
         "Example Corpus, CC BY 4.0",
     ):
