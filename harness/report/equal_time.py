@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness.report import tables
-from harness.report.numbers import listed, number, times
+from harness.report.numbers import listed, number
 from harness.report.ranking import Analysis
 from harness.report.view import View
 
@@ -46,6 +46,12 @@ def times_to(curves: pd.DataFrame, goal: float, diverged: dict[str, int]) -> pd.
         seconds = float("inf") if lost else first_at(mean["seconds"], mean["value"], goal)
         row = {"loss": loss, "seconds": seconds, "reached": int(np.isfinite(alone).sum()), "seeds": len(alone) + lost}
         rows.append(row)
+    known = {row["loss"] for row in rows}
+    rows += [
+        {"loss": loss, "seconds": float("inf"), "reached": 0, "seeds": lost}
+        for loss, lost in diverged.items()
+        if loss not in known
+    ]
     return pd.DataFrame(rows, columns=["loss", "seconds", "reached", "seeds"])
 
 
@@ -65,7 +71,7 @@ def _compared(view: View, timed: Analysis, results: Results, test_set: str) -> d
     # Places among those that have both, so that a loss which was not run again does not shift the others.
     was, now = (_among(places, both) for places in (before, after))
     metrics = [metric for metric in view.headline if metric in set(timed.ranking["metric"])]
-    updates = [_updates(view.results, view.protocol), _updates(results, view.protocol)]
+    updates = [_updates(_losses(one, view)) for one in (view.results, results)]
     rows = []
     for name in sorted(both, key=lambda name: (now[name], was[name])):
         scores = [
@@ -98,10 +104,13 @@ def _change(places: int) -> str:
     return f"▲ {places}" if places > 0 else f"▼ {-places}" if places < 0 else "="
 
 
-def _updates(results: Results, protocol: str) -> dict[str, str]:
+def _losses(results: Results, view: View) -> pd.DataFrame:
+    return view.losses if results is view.results else View(results, view.analysis, view.protocol).losses
+
+
+def _updates(losses: pd.DataFrame) -> dict[str, str]:
     """Loss -> its updates, as text."""
-    own = results.runs[(results.runs["protocol"] == protocol) & (results.runs["role"] != "control")]
-    spans = own.groupby("loss")["updates"].agg(["min", "max"]).dropna()
+    spans = losses.groupby("name")["updates"].agg(["min", "max"]).dropna()
     return {
         str(loss): f"{int(row['min']):,}" if row["min"] == row["max"] else f"{int(row['min']):,} to {int(row['max']):,}"
         for loss, row in spans.iterrows()
@@ -137,16 +146,13 @@ def _cells(table: pd.DataFrame, name: str, base: float) -> list[str]:
     row: Any = table.loc[name]
     if not np.isfinite(row["seconds"]):
         return ["∞", "–", f"{row['reached']} of {row['seeds']}"]
-    return [
-        f"{row['seconds']:.1f}",
-        times(row["seconds"] / base).removesuffix(" ×"),
-        f"{row['reached']} of {row['seeds']}",
-    ]
+    ratio = "–" if not base > 0 else f"{row['seconds'] / base:.2f}"
+    return [f"{row['seconds']:.1f}", ratio, f"{row['reached']} of {row['seeds']}"]
 
 
 def _curves(results: Results, view: View) -> tuple[pd.DataFrame, dict[str, int]]:
     """Curves of the selection score of one protocol, as `times_to` reads them, and how many seeds of each loss diverged."""
-    runs = view.losses if results is view.results else View(results, view.analysis, view.protocol).losses
+    runs = _losses(results, view)
     runs = runs[~runs["stale"]]
     lost = runs[runs["state"] == "diverged"].groupby("name").size()
     names = runs[["run_id", "name", "seed"]].rename(columns={"name": "loss"})

@@ -82,7 +82,8 @@ def _note(view: View, scores: pd.DataFrame, run: str, item: str) -> str:
     if not view.headline or (run, item) not in scores.index:
         return ""
     metric = view.headline[0]
-    return f"{METRICS[metric].label} {number(metric, float(scores.loc[(run, item), metric]))}"
+    value: Any = scores.at[(run, item), metric]
+    return f"{METRICS[metric].label} {number(metric, value)}"
 
 
 def _about(scores: pd.DataFrame, item: str) -> str:

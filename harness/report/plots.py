@@ -135,7 +135,7 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
 
 
 def _line(table: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
-    own = table.loc[loss].sort_values("at")
+    own: pd.DataFrame = table[table.index.get_level_values("loss") == loss].sort_values("at")
     return own["at"].to_numpy(), own["value"].to_numpy()
 
 

@@ -61,7 +61,7 @@ def _costs(view: View) -> list[str]:
     place = str((own if len(own) else rows)["place"].iloc[0])
     of_loss = rows[rows["place"] == place].set_index("loss")["step_ratio"]
     names = view.losses.drop_duplicates("name").set_index("name")["loss"]
-    ratio = {name: float(of_loss[loss]) for name, loss in names.items() if loss in of_loss}
+    ratio = {str(name): float(of_loss[loss]) for name, loss in names.items() if loss in of_loss}
     best = [a["loss"] for a in view.answers.get(view.sets[0], []) if "loss" in a]
     said = []
     dear = [n for n in dict.fromkeys(best) if ratio.get(n, 0.0) >= COSTLY and n != view.reference]
