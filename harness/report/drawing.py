@@ -73,14 +73,6 @@ def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
     return flat - gap * np.arange(len(flat))
 
 
-def spectrum(x: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(bins, frames) power in dB of 32 ms Hann frames with 8 ms hop; a shorter clip is padded to one frame."""
-    size, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
-    x = np.pad(x, (0, max(0, size - len(x))))
-    frames = np.lib.stride_tricks.sliding_window_view(x, size)[::hop] * np.hanning(size)
-    return 10 * np.log10(np.abs(np.fft.rfft(frames, axis=-1)).T ** 2 + 1e-10)
-
-
 def short(name: str, length: int = 34) -> str:
     """A name cut to `length` characters, with an ellipsis where its middle was: what tells two losses apart is at the end."""
     if len(name) <= length:

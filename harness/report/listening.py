@@ -11,9 +11,11 @@ import soundfile
 
 from harness.metrics import METRICS
 from harness.report import sound
-from harness.report.drawing import spectrum
+from harness.report.media import Clip
 from harness.report.numbers import number
 from harness.report.view import View
+
+Known = dict[tuple[str, str], tuple[Clip | None, Clip | None]]  # item and kind -> its sound and its picture
 
 
 def section(view: View) -> dict[str, Any]:
@@ -30,13 +32,14 @@ def section(view: View) -> dict[str, Any]:
     scores = view.results.scores
     kept = scores["run_id"].isin(audio["run_id"]) & scores["item"].isin(audio["item"])
     scores = scores[kept].drop_duplicates(["run_id", "item"]).set_index(["run_id", "item"])
+    known: Known = {}
     fixed, worst = audio[~audio["worst"].astype(bool)], audio[audio["worst"].astype(bool)]
-    items = [_item(view, scores, str(item), own) for item, own in fixed.groupby("item", sort=True)]
+    items = [_item(view, scores, str(item), own, known) for item, own in fixed.groupby("item", sort=True)]
     of_losses = [
         (
             name,
             [
-                _item(view, scores, str(item), own)
+                _item(view, scores, str(item), own, known)
                 for item, own in worst[worst["name"] == name].groupby("item", sort=True)
             ],
         )
@@ -46,35 +49,36 @@ def section(view: View) -> dict[str, Any]:
     return {"fixed": items, "worst": of_losses, "notes": view.results.notes.get(view.protocol, [])} if items else {}
 
 
-def _item(view: View, scores: pd.DataFrame, item: str, own: pd.DataFrame) -> dict[str, Any]:
+def _item(view: View, scores: pd.DataFrame, item: str, own: pd.DataFrame, known: Known) -> dict[str, Any]:
     first = own.drop_duplicates("kind").set_index("kind")["path"]
-    paths = {kind: str(first[kind]) for kind in ("noisy", "clean") if kind in first}
     estimates = own[own["kind"] == "estimate"].drop_duplicates("name").set_index("name")
-    heard = [name for name in view.order if name in estimates.index]
-    paths |= {name: str(estimates.loc[name, "path"]) for name in heard}
-    notes = {name: _note(view, scores, str(estimates.loc[name, "run_id"]), item) for name in heard}
-    rate, clips = _read(paths)
-    if "clean" in clips:
-        clips = sound.matched(clips)
-        top = float(spectrum(clips["clean"], rate).max())
-    else:
-        top = max((float(spectrum(clip, rate).max()) for clip in clips.values()), default=0.0)
-    players: list[tuple] = []
-    for label in paths:
-        played = shown = None
-        if label in clips:
-            played = view.media.add(sound.flac(clips[label], rate), "audio/flac")
-            shown = view.media.add(sound.spectrogram(clips[label], rate, top), "image/png")
-        players.append((label, notes.get(label, ""), played, shown))
+    clean = _read(first.get("clean", ""))
+    players = []
+    for kind in ("noisy", "clean"):
+        if kind in first:
+            if (item, kind) not in known:  # the same in every run
+                known[item, kind] = _heard(view, first[kind], clean)
+            players.append((kind, "", *known[item, kind]))
+    for name in [name for name in view.order if name in estimates.index]:
+        note = _note(view, scores, str(estimates.loc[name, "run_id"]), item)
+        players.append((name, note, *_heard(view, str(estimates.loc[name, "path"]), clean)))
     return {"item": item, "about": _about(scores, item), "players": players}
 
 
-def _read(paths: dict[str, str]) -> tuple[int, dict[str, np.ndarray]]:
-    rate, clips = 16_000, {}
-    for label, path in paths.items():
-        if Path(path).is_file():
-            clips[label], rate = soundfile.read(path)
-    return rate, clips
+def _read(path: str) -> tuple[np.ndarray, int] | None:
+    return soundfile.read(path) if path and Path(path).is_file() else None
+
+
+def _heard(view: View, path: str, clean: tuple[np.ndarray, int] | None) -> tuple[Clip | None, Clip | None]:
+    """The sound and the spectrogram of a file; without the clean clip its level is its own."""
+    read = _read(path)
+    if read is None:
+        return None, None
+    samples, rate = read
+    samples = sound.matched(samples, samples if clean is None else clean[0])
+    return view.media.add(sound.flac(samples, rate), "audio/flac"), view.media.add(
+        sound.spectrogram(samples), "image/png"
+    )
 
 
 def _note(view: View, scores: pd.DataFrame, run: str, item: str) -> str:

@@ -1,47 +1,12 @@
-"""Pictures of rankings beside that of intervals: losses by metrics as a heat map, and critical differences of mean ranks. SVG."""
+"""The picture of critical differences of mean ranks. SVG."""
 
 from __future__ import annotations
 
 import matplotlib as mpl
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.report.critical import Critical
-from harness.report.drawing import BLUE, GREY, INK, ORANGE, STYLE, short, svg
-from harness.report.numbers import number
-from harness.report.plots import metric_label
-
-
-def heat_map(table: pd.DataFrame, order: list[str]) -> bytes:
-    """Gains over the baseline, losses by metrics: blue above it, orange below, the deeper the nearer to the largest of its metric.
-
-    table: loss, metric, gain (in the metric's unit), target (bool: the loss optimises the metric). order: losses, top first.
-    """
-    metrics = list(dict.fromkeys(table["metric"]))
-    gains = table.pivot(index="loss", columns="metric", values="gain").reindex(order)[metrics]
-    targets = table.pivot(index="loss", columns="metric", values="target").reindex(order)[metrics]
-    largest = gains.abs().max().replace(0, np.nan)
-    longest = max(len(short(name)) for name in order)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.075 * longest + 0.86 * len(metrics) + 0.3, 0.235 * len(order) + 0.75))
-        ax = figure.subplots()
-        for x, metric in enumerate(metrics):
-            for y, loss in enumerate(order):
-                gain = gains.loc[loss, metric]
-                if pd.isna(gain):
-                    continue
-                share = 0.0 if pd.isna(largest[metric]) else abs(gain) / largest[metric]
-                # Never so deep that the number could not be read, on light or on dark paper.
-                ax.barh(y, 1, 1, x - 0.5, color=BLUE if gain >= 0 else ORANGE, alpha=0.06 + 0.5 * share, lw=0)
-                mark = "◇ " if targets.loc[loss, metric] else ""
-                ax.text(x, y, mark + number(metric, gain, signed=True), ha="center", va="center", fontsize=7.5)
-        ax.set(xlim=(-0.5, len(metrics) - 0.5), ylim=(len(order) - 0.5, -0.5))
-        ax.set_yticks(range(len(order)), [short(name) for name in order])
-        ax.set_xticks(range(len(metrics)), [metric_label(name).replace(" ", "\n") for name in metrics])
-        ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        ax.spines[:].set_visible(False)
-        return svg(figure, tight=True)
+from harness.report.drawing import BLUE, GREY, INK, STYLE, short, svg
 
 
 def critical(found: Critical) -> bytes:

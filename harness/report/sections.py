@@ -81,14 +81,13 @@ def _ranking_picture(view: View, test_set: str, order: list[str]) -> Markup | No
     return svg(plots.ranking(table, shown, str(table["baseline"].iloc[0]))) if shown else None
 
 
-def _heat_map(view: View, test_set: str, order: list[str]) -> Markup | None:
+def _heat_map(view: View, test_set: str, order: list[str]) -> dict[str, Any]:
     gains = view.analysis.gains
     gains = gains[(gains["protocol"] == view.protocol) & (gains["test_set"] == test_set)]
     ranked = view.ranking.loc[(view.ranking["test_set"] == test_set) & view.ranking["rank"].notna()]
     table = gains.merge(ranked[["metric", "loss", "target"]], on=["metric", "loss"])
-    table = table[table["metric"].isin([*view.headline, *view.others])]
     shown = [name for name in order if name in set(table["loss"])]
-    return svg(rank_plots.heat_map(table, shown)) if shown and table["metric"].nunique() > 1 else None
+    return tables.heat_map(table, shown) if shown and table["metric"].nunique() > 1 else {}
 
 
 def _critical(mine: list[Block]) -> dict[str, Any]:

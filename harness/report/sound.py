@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from harness.report.drawing import spectrum
-
 Clip = NDArray[np.float64]
-LOUDEST = 0.9  # peak of the loudest clip of an item
-MOST_GAIN = 20.0  # dB by which a clip is turned up or down at most
+LEVEL = -26.0  # dB of full scale, power of the clean clip: that of listening tests, with room above for peaks
+MOST_GAIN = 20.0  # dB by which a clip is turned up or down at most, beside the clean one
 RANGE = 70.0  # dB from white to black
-HEIGHT, WIDEST = 96, 320  # pixels of a spectrogram
+WINDOW, WIDTH = 512, 320  # samples; pixels of a spectrogram, of which a column is a window
+TOP = 34.0  # dB of the brightest point: the loudest bins of speech at LEVEL
 
 
-def matched(clips: Mapping[str, Clip], clean: str = "clean") -> dict[str, Clip]:
-    """The clips of one item at one level: each is scaled so that the clean speech in it (its projection on the clean clip) is as
-    loud as there, by 20 dB at most; then all by one factor, so that the loudest peaks at 0.9. A clip without any of the clean
-    speech, or of another length, gets the clean clip's power instead. Silence stays silent."""
-    reference = np.asarray(clips[clean], dtype=float)
-    scaled = {
-        name: np.asarray(clip, dtype=float) * _gain(np.asarray(clip, dtype=float), reference)
-        for name, clip in clips.items()
-    }
-    peak = max(float(np.abs(clip).max(initial=0.0)) for clip in scaled.values())
-    return {name: clip * (LOUDEST / peak if peak > 0 else 1.0) for name, clip in scaled.items()}
-
-
-def _gain(clip: Clip, clean: Clip) -> float:
-    power, wanted = float(np.mean(clip**2)) if clip.size else 0.0, float(np.mean(clean**2)) if clean.size else 0.0
+def matched(clip: Clip, clean: Clip) -> Clip:
+    """A clip at the level of the others of its item: scaled so that the clean speech in it (its projection on the clean clip) has
+    the power of LEVEL, with 20 dB more or less than the clean clip needs at most. A clip without any of the clean speech, or of
+    another length, gets that power as a whole. One that would exceed full scale is turned down to it; silence stays silent.
+    """
+    wanted, power = (float((x * x).mean()) if x.size else 0.0 for x in (clean, clip))
     if power == 0 or wanted == 0:
-        return 1.0
-    share = float(clip @ clean) / float(clean @ clean) if clip.shape == clean.shape else 0.0
+        return clip
+    share = float((clip * clean).mean()) / wanted if clip.shape == clean.shape else 0.0
     gain = 1 / share if share > 0.01 * np.sqrt(power / wanted) else np.sqrt(wanted / power)
-    return float(np.clip(gain, 10 ** (-MOST_GAIN / 20), 10 ** (MOST_GAIN / 20)))
+    gain = float(np.clip(gain, 10 ** (-MOST_GAIN / 20), 10 ** (MOST_GAIN / 20))) * 10 ** (LEVEL / 20) / np.sqrt(wanted)
+    return clip * min(gain, 0.999 / float(np.abs(clip).max()))
 
 
 def flac(clip: Clip, rate: int) -> bytes:
@@ -48,18 +38,21 @@ def flac(clip: Clip, rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def spectrogram(clip: Clip, rate: int, top: float) -> bytes:
-    """Log-magnitude spectrogram as a small PNG without axes, 0 Hz at the bottom, 70 dB from `top` (the loudest point of the item's
-    clean clip, dB) down; a page names it and says so."""
+def spectrogram(clip: Clip) -> bytes:
+    """Log-magnitude spectrogram of a clip at LEVEL as a small PNG without axes: time from left to right, 0 Hz at the bottom, from
+    TOP, about the loudest bins of speech, RANGE dB down."""
     from PIL import Image
 
-    power = spectrum(clip, rate)
-    shade = np.clip((power - top + RANGE) / RANGE, 0, 1)[::-1]
+    padded = np.pad(clip, (0, max(0, WINDOW - len(clip)))).astype(np.float32)
+    starts = np.linspace(0, len(padded) - WINDOW, WIDTH).astype(int)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[starts] * np.hanning(WINDOW).astype(np.float32)
+    power = 20 * np.log10(np.abs(np.fft.rfft(frames)).T[: WINDOW // 2] + 1e-6)
+    power = power.reshape(-1, 2, WIDTH).max(axis=1)[::-1]
+    shade = np.clip((power - TOP + RANGE) / RANGE, 0, 1)
     image = Image.fromarray(np.round(255 * shade).astype(np.uint8))
-    image = image.resize((max(24, min(WIDEST, round(80 * clip.size / rate))), HEIGHT), Image.Resampling.BOX)
     image.putpalette(_palette())
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", compress_level=4)
     return buffer.getvalue()
 
 
