@@ -88,16 +88,24 @@ def _among(places: dict[str, int], names: list[str]) -> dict[str, int]:
 
 
 def _words(was: dict[str, int], now: dict[str, int]) -> str:
-    def moved(names: list[str]) -> str:
-        return listed([f"{name} from {was[name]} to {now[name]}" for name in names])
+    """ "At equal time a rises from place 3 to 1; b falls from place 1 to 2, c from place 2 to 3." """
+
+    def moved(names: list[str], verb: str) -> list[str]:
+        places = [f"from place {was[name]} to {now[name]}" for name in names]
+        parts = [
+            f"{name} {verb} {place}" if k == 0 else f"{name} {place}"
+            for k, (name, place) in enumerate(zip(names, places, strict=True))
+        ]
+        return [listed(parts, 9)] if parts else []
 
     up = sorted((name for name in now if now[name] < was[name]), key=lambda name: now[name] - was[name])
     down = sorted((name for name in now if now[name] > was[name]), key=lambda name: was[name] - now[name])
-    if not (up or down):
-        return "At equal time the order of the losses stays as it is at equal updates."
-    parts = [f"{moved(up)} {'rises' if len(up) == 1 else 'rise'}"] if up else []
-    parts += [f"{moved(down)} {'falls' if len(down) == 1 else 'fall'}"] if down else []
-    return f"At equal time, {'; '.join(parts)}."
+    changes = moved(up, "rises") + moved(down, "falls")
+    return (
+        f"At equal time {'; '.join(changes)}."
+        if changes
+        else "At equal time the order of the losses is that at equal updates."
+    )
 
 
 def _change(places: int) -> str:
@@ -144,10 +152,11 @@ def _cells(table: pd.DataFrame, name: str, base: float) -> list[str]:
     if name not in table.index:
         return ["–"] * 3
     row: Any = table.loc[name]
+    seeds = f"{int(row['reached'])} of {int(row['seeds'])}"
     if not np.isfinite(row["seconds"]):
-        return ["∞", "–", f"{row['reached']} of {row['seeds']}"]
+        return ["∞", "–", seeds]
     ratio = "–" if not base > 0 else f"{row['seconds'] / base:.2f}"
-    return [f"{row['seconds']:.1f}", ratio, f"{row['reached']} of {row['seeds']}"]
+    return [f"{row['seconds']:.1f}", ratio, seeds]
 
 
 def _curves(results: Results, view: View) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -68,7 +68,7 @@ for (const group of document.querySelectorAll(".item")) {
 
 // Tables: rows whose name holds the words, and rows in the order of a column. Numbers go before what is none.
 for (const field of document.querySelectorAll("input[type=search]")) {
-  field.parentElement.hidden = false;
+  field.closest(".filter").hidden = false;
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of field.closest("section").querySelectorAll("table.sortable tbody tr")) {
