@@ -19,7 +19,8 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import threadpoolctl
+
+from harness.process import limit_threads
 
 RATE = 16_000
 DNSMOS_SAMPLES = 144_160  # 9.01 s, the length that the DNSMOS model was trained on
@@ -202,7 +203,9 @@ class Scorer:
             return [_score(job) for job in jobs]
         if self._pool is None:
             # Spawned, because a fork of a process with CUDA or threads is unsafe; the children never import the trainer.
-            self._pool = ProcessPoolExecutor(self.processes, get_context("spawn"), initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(
+                self.processes, get_context("spawn"), initializer=limit_threads, initargs=(1,)
+            )
         scores: list[tuple[dict[str, float], list[str]]] = []
         try:
             for one in self._pool.map(_score, jobs, chunksize=4):
@@ -211,7 +214,3 @@ class Scorer:
             self._pool = None  # the next trial gets a new one
             raise ScoringError(len(scores), "a scoring process died at this clip or one of the next") from error
         return scores
-
-
-def _one_thread() -> None:
-    threadpoolctl.threadpool_limits(1)

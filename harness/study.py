@@ -342,16 +342,7 @@ def work(
     left: list[Control | Job] = [*controls(context, store, since), *jobs(context, store, since)]
     seconds: dict[str, float] = {}  # the longest trial of each phase so far
     while True:
-        ready, busy = None, []
-        for job in list(left):
-            queue = job.advance()
-            if queue is None:
-                left.remove(job)  # not looked at again: the cost of a claim must not grow with what is done
-                continue
-            busy.append(queue)
-            if queue.waiting():
-                ready = queue
-                break
+        ready, busy = _due(left)
         if ready is not None:
             if time.time() + seconds.get(ready.phase, 0.0) > until:
                 return
@@ -365,6 +356,29 @@ def work(
             time.sleep(0.5)
         else:
             return
+
+
+def _due(left: list[Control | Job]) -> tuple[Queue | None, list[Queue]]:
+    """The queue whose trial is to be claimed next, None where nothing waits, and those looked at that are not over. Jobs that are
+    done are dropped and not looked at again: the cost of a claim must not grow with what is done.
+
+    Jobs take turns, but that a loss is tuned before the one ahead of it is confirmed: while a grid grows rate by rate, those
+    confirmations are what other workers do.
+    """
+    ready, busy = None, []
+    for job in list(left):
+        queue = job.advance()
+        if queue is None:
+            left.remove(job)
+            continue
+        busy.append(queue)
+        if ready is not None:
+            return (queue if queue.phase == "tune" and queue.waiting() else ready), busy
+        if queue.waiting():
+            ready = queue
+            if ready.phase != "confirm":
+                break
+    return ready, busy
 
 
 def _claim(context: Context, queue: Queue, show: Callable[[Event], None], worker: int) -> None:

@@ -22,6 +22,7 @@ from rich.console import Console
 from harness import spec, study, tasks, trial
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError, in_one_line
+from harness.process import keep_memory, limit_threads
 from harness.study import Event
 from harness.view import View
 
@@ -74,6 +75,7 @@ def open_study(
     from harness.metrics import Scorer
     from harness.tracking import Tracker
 
+    keep_memory()
     torch.set_num_threads(threads)
     device = trial.pick_device(options.device)
     if device.type == "cuda" and device.index is None:
@@ -159,9 +161,9 @@ def run_processes(
             _drain(events, view)
         _drain(events, view)
     except KeyboardInterrupt:
-        view.console.print("stopping: running trials are put back")
         for process in processes:
             process.terminate()
+        view.console.print("stopping: running trials are put back")  # the last thing: who would read it may be gone
         while any(process.is_alive() for process in processes):  # an undrained queue would keep them from ending
             _drain(events, view)
         raise
@@ -191,8 +193,7 @@ def _worker(
     """Body of one worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
+    limit_threads(threads)
     from harness.plugins import load_plugins
 
     load_plugins(options.plugins)

@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from harness import cli, losses, paths
-from tests.conftest import harness
+from harness import losses, paths
+from tests.conftest import harness, here
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
@@ -22,23 +20,6 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "study" in harness("--help", home=tmp_path).stdout
-
-
-Here = Callable[..., tuple[Any, str, str]]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """The command line within this process: its exit code, output and errors."""
-    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-
-    def call(*arguments: str) -> tuple[Any, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return (ended.value.code, *capsys.readouterr())
-
-    return call
 
 
 WRONG = {
@@ -65,14 +46,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_anything_wrong_is_one_line_that_names_it_and_the_mend(what: str, here: Here) -> None:
+def test_anything_wrong_is_one_line_that_names_it_and_the_mend(what: str, tmp_path: Path) -> None:
     arguments, *words = WRONG[what]
-    code, output, errors = here(*arguments)
-    assert code == 2
-    assert output == ""
-    assert len(errors.strip().splitlines()) == 1, errors
+    done = here(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for word in words:
-        assert word in errors
+        assert word in done.stderr
 
 
 def test_the_process_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
@@ -91,9 +72,7 @@ def test_the_process_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) ->
         ("just words", ("keys and values",)),
     ],
 )
-def test_a_faulty_study_file_is_one_line_with_the_key(
-    text: str, words: tuple[str, ...], tmp_path: Path, here: Here
-) -> None:
+def test_a_faulty_study_file_is_one_line_with_the_key(text: str, words: tuple[str, ...], tmp_path: Path) -> None:
     good = (paths.STUDIES / "smoke.yaml").read_text()
     file = tmp_path / "mine.yaml"
     file.write_text(
@@ -101,15 +80,15 @@ def test_a_faulty_study_file_is_one_line_with_the_key(
     )
     if "scenes" in text:
         file.write_text(good.replace("  seconds: 1\n", "  seconds: 1\n  snrs: [0, 5]\n"))
-    code, _, errors = here("study", str(file))
-    assert code == 2
-    assert len(errors.strip().splitlines()) == 1, errors
+    done = here("study", str(file), home=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for word in (*words, "mine.yaml"):
-        assert word in errors
+        assert word in done.stderr
 
 
-def test_losses_as_json_lists_every_registered_loss_with_its_contract(here: Here) -> None:
-    rows = {row["name"]: row for row in json.loads(here("losses", "--json")[1])["losses"]}
+def test_losses_as_json_lists_every_registered_loss_with_its_contract(tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(here("losses", "--json", home=tmp_path).stdout)["losses"]}
     assert set(rows) == set(losses.all_losses())
     assert rows["si_sdr"]["settings"]["max_db"]["default"] == 30
     assert rows["si_sdr"]["minimum"] == -30
@@ -118,8 +97,8 @@ def test_losses_as_json_lists_every_registered_loss_with_its_contract(here: Here
     assert rows["ctc"]["tasks"] == ["digits"]
 
 
-def test_a_report_without_runs_says_how_to_begin(tmp_path: Path, here: Here) -> None:
-    assert here("report")[0] in (0, None)
+def test_a_report_without_runs_says_how_to_begin(tmp_path: Path) -> None:
+    assert here("report", home=tmp_path).returncode == 0
     assert "make study LOSS=si_sdr" in (tmp_path / "reports" / "index.html").read_text()
 
 
@@ -156,7 +135,7 @@ def test_make_help_names_every_target(tmp_path: Path) -> None:
 
 
 def test_recordings_that_cannot_be_had_are_one_line_with_the_address_and_the_mend(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = yaml.safe_load((paths.CARDS / "music.yaml").read_text())
     card["upstream"] = {"moh": "http://127.0.0.1:9/moh.tar.gz"}  # port 9: refused at once
@@ -166,8 +145,8 @@ def test_recordings_that_cannot_be_had_are_one_line_with_the_address_and_the_men
     monkeypatch.setattr(paths, "AUDIO", tmp_path / "audio")
     monkeypatch.setenv("PATH", str(tmp_path / "no such folder"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    code, _, errors = here("data", "fetch")
-    assert code == 2
-    assert errors.count("\n") == 1
+    done = here("data", "fetch", home=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
     for part in ("error: cannot get 'music'", "http://127.0.0.1:9/moh.tar.gz: cannot be reached", "(1)", "--data-dir"):
-        assert part in errors
+        assert part in done.stderr

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness import paths
-from tests.conftest import harness
+from tests.conftest import here
+
+pytestmark = pytest.mark.usefixtures("own_registries")
 
 HEAD = """import torch
 from torch import nn
@@ -67,7 +69,7 @@ def readme_example() -> str:
 
 def test_what_the_readme_shows_holds(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(readme_example())
-    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    done = here("check", str(tmp_path / "mine.py"), home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("cauchy: ")
     assert "checks hold" in done.stdout
@@ -79,7 +81,7 @@ def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
     for number, (fields, body, _) in enumerate(BAD_LOSSES.values()):
         text += f'@loss(minimum=0.0, unit="x")\ndef bad_{number}({fields}):\n    "Bad."\n    {body}\n\n'
     (tmp_path / "mine.py").write_text(text + BAD_MODEL)
-    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    done = here("check", str(tmp_path / "mine.py"), home=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     for number, (sentence, (_, _, reason)) in enumerate(BAD_LOSSES.items()):
@@ -102,7 +104,7 @@ def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
 def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
-    done = harness("check", str(tmp_path / "mine.py"), home=tmp_path)
+    done = here("check", str(tmp_path / "mine.py"), home=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

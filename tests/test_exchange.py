@@ -12,7 +12,7 @@ import pytest
 from harness import exchange
 from harness.errors import UserError
 from harness.tracking import Tracker
-from tests.conftest import Smoke, harness, settled
+from tests.conftest import Smoke, here, settled
 
 
 def quiet(done: int, of: int) -> None:
@@ -22,7 +22,7 @@ def quiet(done: int, of: int) -> None:
 @pytest.fixture(scope="module")
 def exported(smoke: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "results"
-    done = harness("export", str(folder), home=smoke.home)
+    done = here("export", str(folder), home=smoke.home)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -31,13 +31,13 @@ def exported(smoke: Smoke, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of another machine, which has imported the results."""
     home = tmp_path_factory.mktemp("elsewhere")
-    done = harness("import", str(exported), home=home)
+    done = here("import", str(exported), home=home)
     assert done.returncode == 0, done.stderr
     return home
 
 
 def test_the_imported_results_make_the_same_tables(smoke: Smoke, elsewhere: Path) -> None:
-    assert harness("report", home=elsewhere).returncode == 0
+    assert here("report", home=elsewhere).returncode == 0
     for name, keys in {"ranking": ["test_set", "metric", "loss"], "pairs": ["test_set", "metric", "a", "b"]}.items():
         tables = [
             pd.read_csv(home / "reports" / f"{name}.csv")
@@ -51,13 +51,13 @@ def test_the_imported_results_make_the_same_tables(smoke: Smoke, elsewhere: Path
 def test_imported_twice_nothing_is_doubled(exported: Path, elsewhere: Path) -> None:
     before = sorted(tags["identity"] for tags in settled(elsewhere))
     assert len(before) == len(set(before))
-    done = harness("import", str(exported), home=elsewhere)
+    done = here("import", str(exported), home=elsewhere)
     assert done.stdout.startswith("0 runs imported")
     assert sorted(tags["identity"] for tags in settled(elsewhere)) == before
 
 
 def test_a_study_on_the_other_machine_reuses_what_was_imported(elsewhere: Path) -> None:
-    done = harness("plan", "smoke", home=elsewhere)
+    done = here("plan", "smoke", home=elsewhere)
     assert done.returncode == 0, done.stderr
     assert "0 runs to make" in done.stdout
 
@@ -65,7 +65,7 @@ def test_a_study_on_the_other_machine_reuses_what_was_imported(elsewhere: Path) 
 def test_a_filter_exports_its_runs_alone_and_an_export_is_replaced(smoke: Smoke, tmp_path: Path) -> None:
     folder = tmp_path / "some"
     for loss in ("si_sdr", "snr"):
-        assert harness("export", f"tags.loss = '{loss}'", str(folder), home=smoke.home).returncode == 0
+        assert here("export", f"tags.loss = '{loss}'", str(folder), home=smoke.home).returncode == 0
         rows = json.loads((folder / "runs.json").read_text())["runs"]
         assert {row["tags"]["loss"] for row in rows} == {loss}
         assert set(pd.read_parquet(folder / "scores.parquet").identity) <= {row["tags"]["identity"] for row in rows}
@@ -106,7 +106,7 @@ def test_what_cannot_be_exported_or_imported_is_one_line(
 ) -> None:
     (tmp_path / "something").touch()
     monkeypatch.chdir(tmp_path)
-    done = harness(*arguments, home=smoke.home)
+    done = here(*arguments, home=smoke.home)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert says in done.stderr

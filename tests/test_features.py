@@ -10,7 +10,7 @@ import torch
 
 from harness import features, losses, spec
 from harness.models.features import NETWORKS, Network, Phi, Recipe
-from tests.conftest import harness
+from tests.conftest import here
 
 SHORT = replace(Recipe(), updates=6, batch=4)
 
@@ -88,6 +88,6 @@ def test_the_command_makes_nothing_twice(home):
     file = Recipe().checkpoint
     file.parent.mkdir(parents=True)
     features.save(file, Phi(0), {"keywords": 0.5, "voices": 0.9}, Recipe())
-    done = harness("features", home=home)
+    done = here("features", home=home)
     assert done.returncode == 0, done.stderr
     assert "50 % of keywords, 90 % of voices" in " ".join(done.stdout.split())

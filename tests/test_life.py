@@ -21,7 +21,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.tracking import Tracker
-from tests.conftest import harness, settled
+from tests.conftest import harness, here, settled
 
 KILLS = ("ctrl-c", "terminate", "kill the parent", "kill a worker")
 
@@ -131,7 +131,7 @@ def disturb(tiny: Path, home: Path, undisturbed: Path, kills: list[str], seed: i
 def test_a_lost_optuna_file_is_replayed_from_mlflow(tiny: Path, undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
     (tmp_path / "runs" / "optuna.db").unlink()
-    done = harness("study", str(tiny), "--workers", "1", home=tmp_path)
+    done = here("study", str(tiny), home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ": finished" not in done.stdout
     check_whole(tmp_path, undisturbed)

@@ -20,7 +20,7 @@ import pytest
 from harness import outbox, paths, spec, trial, workers
 from harness.outbox import Parent, Record
 from harness.tracking import Tracker
-from tests.conftest import harness
+from tests.conftest import harness, here
 
 PARENT = Parent("snr", "parent-of-snr", {"loss": "snr"})
 
@@ -292,7 +292,7 @@ def test_a_store_that_cannot_be_reached_at_the_start_is_one_line(tiny: Path, hom
         "storage": ("--storage", f"postgresql://127.0.0.1:{port}/none"),
     }
     for name, given in tries.items():
-        done = harness("study", str(tiny), *given, home=home)
+        done = here("study", str(tiny), *given, home=home)
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stderr.startswith(f"error: {name} '{given[1]}': cannot be opened")
@@ -300,7 +300,7 @@ def test_a_store_that_cannot_be_reached_at_the_start_is_one_line(tiny: Path, hom
 
 def test_a_home_that_cannot_be_written_is_one_line(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = harness("study", str(tiny), home=tmp_path / "file" / "home")  # nobody, root included, can write below a file
+    done = here("study", str(tiny), home=tmp_path / "file" / "home")  # nobody, root included, can write below a file
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert str(tmp_path / "file" / "home") in done.stderr

@@ -1,13 +1,11 @@
-import sys
-
 import pytest
 import torch
 
 from harness import losses, models
 from harness.errors import UserError
-from harness.losses import registry as loss_registry
-from harness.models import registry as model_registry
 from harness.plugins import load_plugins
+
+pytestmark = pytest.mark.usefixtures("own_registries")
 
 GOOD = """from __future__ import annotations
 from torch import nn
@@ -30,18 +28,6 @@ class Halve(nn.Module):
     def shared_parameters(self):
         return [self.scale]
 """
-
-
-@pytest.fixture(autouse=True)
-def own_registries(monkeypatch):
-    """What a plug-in registers is gone after its test."""
-    for module, name in ((loss_registry, "_LOSSES"), (loss_registry, "_ALIASES"), (model_registry, "_MODELS")):
-        monkeypatch.setattr(module, name, dict(getattr(module, name)))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("harness_plugin_"):
-            del sys.modules[name]
 
 
 def write(tmp_path, text: str, name: str = "own.py"):

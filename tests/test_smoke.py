@@ -18,7 +18,7 @@ from harness import models, paths
 from harness.metrics import OF_CLIPS
 from harness.report import runs
 from harness.tracking import Tracker
-from tests.conftest import Smoke, harness, settled
+from tests.conftest import Smoke, here, settled
 
 CONTROLS = {"unprocessed", "oracle_mask", "oracle_psm"}
 LOSSES = {"si_sdr", "snr", "mse"}
@@ -161,28 +161,27 @@ def test_kept_audio_plays_and_the_checkpoint_loads_without_pickle(tracker: Track
 def test_asked_again_unchanged_the_study_reuses_every_run(smoke: Smoke, tracker: Tracker) -> None:
     before = {run.info.run_id for run in tracker.search()}
     start = time.monotonic()
-    done = harness("study", "smoke", home=smoke.home)
+    done = here("study", "smoke", home=smoke.home)
     assert done.returncode == 0, done.stderr
     assert {run.info.run_id for run in tracker.search()} == before
     assert time.monotonic() - start < 60  # a bound on hanging, not a benchmark
     assert "finished" not in done.stdout
 
 
-def test_a_deleted_report_comes_back_the_same_from_mlflow_alone(smoke: Smoke) -> None:
-    first = (smoke.home / "reports" / "ranking.csv").read_text()
-    shutil.rmtree(smoke.home / "reports")
-    (smoke.home / "runs" / "optuna.db").rename(smoke.home / "runs" / "optuna.away")
-    try:
-        assert harness("report", home=smoke.home).returncode == 0
-    finally:
-        (smoke.home / "runs" / "optuna.away").rename(smoke.home / "runs" / "optuna.db")
-    assert (smoke.home / "reports" / "ranking.csv").read_text() == first
-    assert "<audio" in next((smoke.home / "reports").glob("denoise-*.html")).read_text()
+def test_a_deleted_report_comes_back_the_same_from_mlflow_alone(smoke: Smoke, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(smoke.home, home)
+    first = (home / "reports" / "ranking.csv").read_text()
+    shutil.rmtree(home / "reports")
+    (home / "runs" / "optuna.db").unlink()
+    assert here("report", home=home).returncode == 0
+    assert (home / "reports" / "ranking.csv").read_text() == first
+    assert "<audio" in next((home / "reports").glob("denoise-*.html")).read_text()
 
 
 def test_soak_reads_the_same_runs_and_fails_where_a_loss_does_not_improve(smoke: Smoke) -> None:
     before = len(settled(smoke.home))
-    done = harness("soak", "smoke", "--workers", "1", home=smoke.home)
+    done = here("soak", "smoke", home=smoke.home)
     assert len(settled(smoke.home)) == before
     rows = [line for line in done.stdout.splitlines() if line.rstrip(" │").endswith(("yes", "NO"))]
     assert {line.strip("│ ").split()[0] for line in rows} == {"si_sdr", "snr", "mse"}
@@ -191,7 +190,7 @@ def test_soak_reads_the_same_runs_and_fails_where_a_loss_does_not_improve(smoke:
 
 def test_plan_starts_nothing_and_says_what_is_reused(smoke: Smoke, tracker: Tracker) -> None:
     before = len(tracker.search())
-    done = harness("plan", "smoke", "--loss", "si_sdr", "--loss", "l1", home=smoke.home)
+    done = here("plan", "smoke", "--loss", "si_sdr", "--loss", "l1", home=smoke.home)
     assert done.returncode == 0, done.stderr
     lines = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
     assert ["si_sdr", "confirm", "2", "2", "0", "24"] in lines
@@ -203,7 +202,7 @@ def test_plan_starts_nothing_and_says_what_is_reused(smoke: Smoke, tracker: Trac
 def test_a_loss_trained_later_joins_the_same_table(smoke: Smoke, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(smoke.home / "runs", home / "runs")
-    done = harness("study", "smoke", "--loss", "log_mse", home=home)
+    done = here("study", "smoke", "--loss", "log_mse", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     ranking = pd.read_csv(home / "reports" / "ranking.csv")
     assert set(ranking.loss) == LOSSES | CONTROLS | {"log_mse"}
@@ -218,10 +217,10 @@ def test_losses_that_a_study_says_must_tie_are_told_apart_or_not_from_mlflow_alo
     raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text()) | {"identities": [["snr", "si_sdr"]]}
     (tmp_path / "twins.yaml").write_text(yaml.safe_dump(raw))
     before = len(settled(home))
-    done = harness("study", str(tmp_path / "twins.yaml"), "--workers", "1", home=home)
+    done = here("study", str(tmp_path / "twins.yaml"), home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(settled(home)) == before
     assert "the harness's own noise: Losses that must tie (snr = si_sdr) differ by at most PESQ-WB" in done.stdout
     shutil.rmtree(home / "reports")
-    assert harness("report", home=home).returncode == 0
+    assert here("report", home=home).returncode == 0
     assert "Losses that must tie (snr = si_sdr)" in next((home / "reports").glob("denoise-*.html")).read_text()

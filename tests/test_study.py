@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -18,7 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness import spec, study, trial, workers
-from tests.conftest import harness, settled
+from tests.conftest import here, settled
 
 GRID = (1e-3, 3.162e-3, 1e-2)
 
@@ -91,6 +93,35 @@ def test_a_rate_that_another_process_has_just_added_is_waited_for(tmp_path: Path
     two.optuna.ask()  # and the other process runs it
     assert job.advance() is one
     assert job.decided is None
+
+
+@dataclass
+class Fixed:
+    """A job that is at a phase, with so many trials waiting; over where there is no queue."""
+
+    queue: study.Queue | None
+
+    def advance(self) -> study.Queue | None:
+        return self.queue
+
+
+def test_a_loss_is_tuned_before_the_one_ahead_of_it_is_confirmed_and_the_next_but_one_after_it(tmp_path: Path) -> None:
+    store = study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+
+    def at(loss: str, phase: str, trials: int) -> Fixed:
+        made = study.Queue(loss, phase, optuna.create_study(storage=store, study_name=f"{loss}/{phase}"))
+        made.enqueue([{"lr": 1e-3, "seed": seed} for seed in range(trials)], datetime.now())
+        return Fixed(made)
+
+    first, second, third, waits = at("a", "confirm", 2), at("b", "tune", 2), at("c", "tune", 2), at("d", "tune", 0)
+    left: list[Any] = [Fixed(None), first, second, third]
+    assert study._due(left) == (second.queue, [first.queue, second.queue])
+    assert left == [first, second, third]
+    assert study._due([first, waits, second])[0] is first.queue  # whose rates all run
+    assert study._due([waits, second, first])[0] is second.queue
+    assert study._due([first, at("e", "confirm", 2)])[0] is first.queue
+    assert study._due([waits]) == (None, [waits.queue])
+    assert study._due([Fixed(None)]) == (None, [])
 
 
 def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one(tmp_path: Path) -> None:
@@ -232,13 +263,14 @@ def greedy(estimate, clean):
 """
 
 
+@pytest.mark.usefixtures("own_registries")
 def test_a_loss_that_diverges_scores_as_unprocessed_and_one_that_raises_leaves_the_rest_done(
     tiny: Path, tmp_path: Path
 ) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
     chosen = ["--loss", "not_a_number", "--loss", "out_of_order", "--loss", "greedy", "--loss", "mse"]
-    done = harness("study", str(tiny), "--plugin", str(plugin), "--workers", "1", *chosen, home=tmp_path)
+    done = here("study", str(tiny), "--plugin", str(plugin), *chosen, home=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "RuntimeError: this loss is out of order (mine.py, line 11: raise RuntimeError(" in done.stdout
