@@ -1,5 +1,6 @@
 "use strict";
 // Sounds: one plays at a time, and the next clip of the same item goes on where the last one was.
+const play = (clip) => clip.play().catch(() => {}); // the next one may begin before this one has
 const clips = (group) => [...group.querySelectorAll("audio")];
 
 function switchTo(group, clip, from) {
@@ -12,7 +13,7 @@ function switchTo(group, clip, from) {
   mark(group);
   const start = () => {
     clip.currentTime = Math.min(seconds, clip.duration || seconds);
-    if (playing) clip.play();
+    if (playing) play(clip);
   };
   if (clip.readyState > 0) start();
   else {
@@ -48,7 +49,7 @@ for (const group of document.querySelectorAll(".item")) {
       const now = group.current || all[0];
       const at = all.indexOf(now);
       const keys = {
-        " ": () => (now.paused ? now.play() : now.pause()),
+        " ": () => (now.paused ? play(now) : now.pause()),
         ArrowRight: () => switchTo(group, all[(at + 1) % all.length], now),
         ArrowLeft: () => switchTo(group, all[(at + all.length - 1) % all.length], now),
         b: () => switchTo(group, group.before, now),
