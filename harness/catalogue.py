@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness import losses, models, paths, tasks
+from harness.data import corpora
 from harness.losses.combination import literal
 from harness.losses.weighting import WEIGHTINGS
 from harness.tasks import fields
@@ -27,16 +28,19 @@ def trainable(task: str) -> list[str]:
     ]
 
 
-def best_task(expressions: Iterable[str]) -> str:
+def best_task(expressions: Iterable[str], corpus: str | None = None) -> str:
     """The task that losses fit best: all of them, with the fewest fields that have to be derived; of equals the first. The
-    first task where there is none: what is wrong is said when they are checked against it."""
+    first task where there is none: what is wrong is said when they are checked against it. corpus: the tasks that take it, where
+    any does."""
+    kind = None if corpus is None else corpora.card(corpus).kind
+    among = {name: task for name, task in tasks.TASKS.items() if kind in task.rules} or tasks.TASKS
     needed = {field for expression in expressions for field in losses.parse(expression).fields} - {"parameters"}
     able = [
         (len(needed - {*task.given, *task.predicted}), place, name)
-        for place, (name, task) in enumerate(tasks.TASKS.items())
+        for place, (name, task) in enumerate(among.items())
         if fields.available({*task.given, *task.predicted}) >= needed
     ]
-    return min(able)[2] if able else next(iter(tasks.TASKS))
+    return min(able)[2] if able else next(iter(among))
 
 
 def as_data() -> dict[str, Any]:

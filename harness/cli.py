@@ -43,7 +43,12 @@ Loss = Annotated[
 ]
 Task = Annotated[str | None, typer.Option(help="Task, e.g. denoise.")]
 Model = Annotated[str | None, typer.Option(help="Model, e.g. gru_mask.")]
-Corpus = Annotated[str | None, typer.Option(help="Speech corpus, e.g. prompts.")]
+Corpus = Annotated[
+    str | None,
+    typer.Option(
+        help="Corpus, e.g. prompts; 'librispeech + demand': speech and noise; or a folder of your own recordings."
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
 Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
 Objective = Annotated[
@@ -68,6 +73,11 @@ def _say(line: str) -> None:
     console.print(line, markup=False)
 
 
+def _line(line: str) -> None:
+    """Said on one line, however long it is."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
 def _load(
     name: str | None,
     loss: list[str] | None,
@@ -78,15 +88,19 @@ def _load(
 ) -> Any:
     """The study with the command's overrides."""
     from harness import catalogue, spec, tasks
+    from harness.data import corpora
     from harness.plugins import load_plugins
 
     load_plugins(plugin or [])
     overrides = {key: value for key, value in plain.items() if value is not None}
     if loss:
         overrides["losses"] = loss
-    picked = name is None and overrides.get("task") is None and bool(loss)
+    if "corpus" in overrides:
+        overrides["corpus"], *noise = corpora.parts(overrides["corpus"])
+        overrides |= {"scenes": {"noise": noise}} if noise else {}
+    picked = name is None and overrides.get("task") is None and bool(loss or "corpus" in overrides)
     if picked:
-        overrides["task"] = catalogue.best_task(loss or ())
+        overrides["task"] = catalogue.best_task(loss or (), overrides.get("corpus"))
     task = tasks.get(overrides.get("task", DEFAULT_TASK)).name
     name = name or ("quick" if task == DEFAULT_TASK else task)
     if trials is not None:
@@ -95,8 +109,8 @@ def _load(
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
     loaded = spec.load(name, overrides)
     if picked:
-        fitting = f"task: {loaded.task}, which fits {' and '.join(loaded.losses)} best; --task names another"
-        print(fitting, file=sys.stderr)
+        wanted = loaded.losses if loss else [loaded.corpus]
+        print(f"task: {loaded.task}, which fits {' and '.join(wanted)} best; --task names another", file=sys.stderr)
     return loaded
 
 
@@ -349,11 +363,19 @@ def data_list() -> None:
 def _recorded(names: list[str] | None) -> list[Any]:
     from harness.data import corpora
 
-    return [card for name in names or corpora.names() if (card := corpora.card(name)).recorded]
+    if names:
+        cards = [corpora.card(name) for name in names]
+        cards += [card.noise_beside for card in cards if card.own_noise]
+    else:
+        cards = [card for name in corpora.names() if not (card := corpora.card(name)).public]
+    return [card for card in cards if card.recorded]
 
 
 Corpora = Annotated[
-    list[str] | None, typer.Argument(help="Corpora; without any, all that are recordings.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        help="Corpora, or folders of your own; without any, all that come with the harness.", show_default=False
+    ),
 ]
 
 
@@ -370,7 +392,8 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
             bank = open_bank(card, data_dir, _say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         _say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
-        _say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {card.name}")
+        where = card.root or card.name
+        _say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {where}")
     for name in [] if names else corpora.names("words"):
         with DataBar(console) as bar:
             bank = open_words(corpora.card(name), _say, bar).bank
@@ -381,6 +404,7 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
 def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
     from harness import paths
+    from harness.bars import DataBar
     from harness.data.bank import open_bank
     from harness.data.fetch import faults
 
@@ -393,14 +417,19 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
             console.print(f"{card.name}: {fault}", style="red", markup=False)
         if found:
             continue
-        bank = open_bank(card, data_dir, _say)
+        with DataBar(console) as bar:
+            bank = open_bank(card, data_dir, _say, bar)
         counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
         shares = ", ".join(
             f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
         )
-        _say(f"{card.name}: contents as the card says; {shares}")
-        for row in bank.left_out().itertuples():
-            _say(f"  left out: {row.clip}: {row.reason}")
+        _say(f"{card.name}: {'contents as the card says; ' if card.contents else ''}{shares}")
+        left_out, notes = bank.left_out(), bank.notes() if not card.contents else None
+        for row in left_out.itertuples():
+            _line(f"  left out: {row.clip}: {row.reason}")
+        for row in notes.itertuples() if notes is not None else ():
+            _line(f"  kept, but: {row.clip}: {row.reason}")
+        wrong += 0 if card.contents else len(left_out)
     if wrong:
         raise typer.Exit(1)
 

@@ -87,14 +87,18 @@ def judge_all(
     keeps besides. Returns the means. seed: of the training."""
     points: list[outbox.Point] = []
     tables = []
+    judged: dict[str, Judged] = {}
     for name in sets:
-        names = context.task.watched if name == "validation" else context.task.judged
+        # No answer to a word of the open set is right.
+        names = {"validation": context.task.watched, "open_set": ()}.get(name, context.task.judged)
         output = made(name)
         table = judge(context, name, output, names)
         summary = context.task.summary(table) if len(table) else {}
         points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
         tables += [table] if name != "validation" else []
-        ids = [item.id for item in context.sets[name]]
-        context.task.keep(folder, Judged(name, seed, ids, context.examples[name], output, table), context.picture)
+        ids, clusters = ([getattr(item, part) for item in context.sets[name]] for part in ("id", "cluster"))
+        judged[name] = Judged(name, seed, ids, clusters, context.examples[name], output, table)
+        context.task.keep(folder, judged[name], context.picture)
+    points += [(metric, value, 0) for metric, value in context.task.across(judged).items()]
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)
     return points

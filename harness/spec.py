@@ -23,7 +23,7 @@ from pydantic import (
 
 from harness import catalogue, losses, models, paths, tasks
 from harness.data import corpora
-from harness.data.scenes import NoisyRule
+from harness.data.scenes import OWN, SceneRule
 from harness.errors import UserError, unknown
 from harness.losses.combination import Combination
 from harness.tasks import fields
@@ -74,7 +74,7 @@ class Study(_Strict):
     reference: Reference
     weighting: str = "fixed"
     objective: str = "quality"
-    scenes: SerializeAsAny[NoisyRule]
+    scenes: SerializeAsAny[SceneRule]
     batch: int = Field(8, ge=1, le=4096)
     updates: Updates
     rates: tuple[float, ...] = Field(min_length=1)
@@ -95,8 +95,12 @@ class Study(_Strict):
 
     @field_validator("scenes", mode="before")
     @classmethod
-    def _of_the_tasks_kind(cls, scenes: Any, info: ValidationInfo) -> Any:
-        return tasks.get(info.data["task"]).rule.model_validate(scenes) if isinstance(scenes, dict) else scenes
+    def _of_the_corpus(cls, scenes: Any, info: ValidationInfo) -> Any:
+        if not isinstance(scenes, dict) or "corpus" not in info.data:
+            return scenes
+        card = corpora.card(info.data["corpus"])
+        own = {} if card.seconds is None else {"seconds": card.seconds}
+        return rule_of(info.data["task"], info.data["corpus"]).model_validate(own | scenes)
 
     @field_validator("rates")
     @classmethod
@@ -112,10 +116,6 @@ class Study(_Strict):
         if missing := [f for f in task.predicted if f not in info.gives]:
             raise UserError(
                 f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
-            )
-        if (kind := corpora.card(self.corpus).kind) != task.kind:
-            raise UserError(
-                f"corpus {self.corpus!r} is {kind}: {self.task} wants {task.kind}, one of {', '.join(corpora.names(task.kind))}"
             )
         if self.objective not in task.objectives:
             raise unknown("objective", self.objective, task.objectives, "harness study --help")
@@ -170,6 +170,19 @@ def default_rates(count: int) -> list[float]:
     return sorted(float(f"{10 ** (-2 - place / 2):.4g}") for place in range(count))
 
 
+def rule_of(task_name: str, corpus: str) -> type[SceneRule]:
+    """The rule of a task's scenes for a corpus. UserError, with the tasks that take it, where the task does not."""
+    task, kind = tasks.get(task_name), corpora.card(corpus).kind
+    if kind not in task.rules:
+        wanted = [name for name in corpora.names() if corpora.card(name).kind in task.rules]
+        able = [name for name, other in tasks.TASKS.items() if kind in other.rules]
+        raise UserError(
+            f"corpus {corpus!r} is {kind}: {task_name} wants {' or '.join(task.rules)}, one of {', '.join(wanted)}; "
+            f"tasks that take {kind}: {', '.join(able) or 'none, it is mixed in'}"
+        )
+    return task.rules[kind]
+
+
 def check_fit(expression: str, task_name: str) -> Combination:
     """The combination, if the task provides its fields; else UserError naming the field and the tasks that would do."""
     combination = losses.parse(expression)
@@ -202,17 +215,37 @@ def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be keys and values, such as 'task: denoise'")
     raw = {"name": path.stem, **raw}
+    if "corpus" in (overrides or {}):
+        raw |= _suited(raw, overrides or {})
     for key, value in (overrides or {}).items():
         old = raw.get(key)  # a group of keys is merged; what is no group is replaced, or validation says so
         raw[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        rule = tasks.get(raw["task"]).rule if raw.get("task") in tasks.TASKS else tasks.TASKS["denoise"].rule
+        task = tasks.TASKS.get(raw.get("task", "denoise"), tasks.TASKS["denoise"])
+        rule = rule_of(task.name, raw.get("corpus", task.corpus))
         raise UserError(f"{path}: {_first_fault(error, rule)}") from error
 
 
-def _first_fault(error: ValidationError, rule: type[NoisyRule] | None = None) -> str:
+def _suited(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of its scenes, as far as it can hold for the corpus that takes the place of its own: of noise it says
+    nothing where the corpus brings its own."""
+    task = tasks.get(overrides.get("task") or raw.get("task", "denoise"))
+    before, now = (rule_of(task.name, corpus) for corpus in (raw.get("corpus", task.corpus), overrides["corpus"]))
+    scenes = raw.get("scenes") or {}
+    if not isinstance(scenes, dict):
+        return {}
+    if before is not now:
+        scenes = {key: value for key, value in scenes.items() if key in now.model_fields}
+        if isinstance(scenes.get("items"), dict):
+            scenes["items"] = {key: value for key, value in scenes["items"].items() if key != "mismatched"}
+    if corpora.card(overrides["corpus"]).own_noise:
+        scenes = scenes | {"noise": [OWN]}
+    return {"scenes": scenes}
+
+
+def _first_fault(error: ValidationError, rule: type[SceneRule] | None = None) -> str:
     """One line for the first of pydantic's errors: the key, what is wrong, the nearest key or the range. rule: that of the
     study's scenes."""
     fault = error.errors()[0]
@@ -236,7 +269,7 @@ def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[st
     """All that must be equal for two losses to stand in one table. lists: hash of each judged set's items."""
     return {
         "task": study.task,
-        "corpus": study.corpus,
+        "corpus": corpora.card(study.corpus).name,  # of a folder, wherever it lies
         "corpus_digest": corpus_digest,
         "scenes": study.scenes.model_dump(mode="json", exclude_none=True),
         "lists": lists,

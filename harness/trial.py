@@ -18,16 +18,18 @@ import torch
 
 from harness import losses, models, outbox, spec, tasks, train
 from harness.data import corpora
-from harness.data.scenes import list_digest
+from harness.data.scenes import list_digest, noise_card
 from harness.errors import UserError, in_one_line
 from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs
+from harness.losses.registry import RegisteredLoss
 from harness.metrics import Scorer
 from harness.tracking import Tracker, commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
 LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
 CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
-SETS = ("validation", "matched", "mismatched", "training")
+SETS = ("validation", "matched", "mismatched")
+MORE_SETS = ("training", "open_set", "real_words")  # those that a study asks for: a protocol without them knows of none
 Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
 
@@ -82,9 +84,8 @@ class Context:
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items
-        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in SETS if name != "training"}
-        if wanted.training:
-            self.sets["training"] = self.scenes.items("training", wanted.training)
+        asked = (*SETS, *(name for name in MORE_SETS if wanted.of(name)))
+        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in asked}
 
     @cached_property
     def task(self) -> tasks.Task:
@@ -142,7 +143,7 @@ class Context:
             "protocol": self.protocol_digest,
             "study": self.study.name,
             "task": self.study.task,
-            "corpus": self.study.corpus,
+            "corpus": corpora.card(self.study.corpus).name,
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
             "role": "control" if control else "loss",
@@ -340,6 +341,9 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     clocks["logging"] += time.perf_counter() - start
     points = [*tested, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
     points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
+    built = [loss for loss in objective.losses if isinstance(loss, RegisteredLoss)]
+    void = {loss.info.name: loss.void_share for loss in built}
+    points += [(f"void/{name}", share, 0) for name, share in void.items() if share is not None]
     record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
     return Outcome("finished", validation[-1]["score"])
 
@@ -384,8 +388,8 @@ def _columns(curves: train.Curves) -> list[str]:
 
 def _notes(context: Context) -> list[str]:
     """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
-    rule = context.study.scenes
-    cards = [corpora.card(name) for name in dict.fromkeys((context.study.corpus, *rule.noise, *rule.unheard))]
+    own = corpora.card(context.study.corpus)
+    cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
 
 

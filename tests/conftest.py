@@ -61,7 +61,7 @@ def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.Compl
 
 def here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     """The same within this process, which spares the seconds that the start of one costs: where nothing is said of processes.
-    Like on a machine of one core, so that it takes nothing from what other tests do meanwhile."""
+    As on a machine of one core, so that it takes nothing from what other tests do meanwhile; workers are processes here too."""
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("HARNESS_HOME", str(home))
@@ -90,7 +90,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke"
     with held(home, lambda: None):
         if not (home / "output").exists():
-            done = harness("study", "smoke", "--workers", "2", home=home)
+            done = here("study", "smoke", "--workers", "2", home=home)
             assert done.returncode == 0, done.stdout + done.stderr
             (home / "output").write_text(done.stdout)
     return Smoke(home, (home / "output").read_text())

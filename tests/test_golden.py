@@ -1,4 +1,4 @@
-"""A few updates of every loss from a fixed seed: when the numbers move, a version must move with them.
+"""A few updates of every loss and of every task from a fixed seed: when the numbers move, a version must move with them.
 
 Runs are reused and ranked together as long as `version=` of their losses and `RESULT_VERSION` stay, so a change that moves
 results without raising either would mix numbers that do not belong together. After raising one:
@@ -14,24 +14,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import catalogue, losses, models, spec, train
+from harness import catalogue, losses, models, spec, tasks, train
 from harness.conformance.inputs import activate, built, learned, make
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
 from harness.models.features import NETWORKS
 
 FILE = Path(__file__).parent / "golden.json"
 UPDATES = 4
+RECOGNISED = [name for name in tasks.TASKS if name != "denoise"]  # which the losses on waveforms train already
 
 
-def trained(name: str, scenes: Scenes) -> list[float]:
-    """The loss after each of a few updates of the small denoiser on real scenes."""
+def trained(
+    name: str, scenes: tasks.Scenes, model: str = "gru_mask", sizes: dict[str, int] | None = None
+) -> list[float]:
+    """The loss after each of a few updates of a small model on real scenes."""
     torch.manual_seed(0)
-    model = models.build("gru_mask")
-    objective = losses.Objective(losses.parse(name))
+    net = models.build(model, sizes=sizes)
+    objective = losses.Objective(losses.parse(name), sizes=sizes)
     recipe = train.Recipe(UPDATES, 3e-3, 0.01, 0.05, 10.0)
     cpu = torch.device("cpu")
-    curves = train.fit(model, objective, lambda step: scenes.batch(0, step, 2, cpu), recipe, cpu, inputs=("noisy",))
+    curves = train.fit(net, objective, lambda step: scenes.batch(0, step, 2, cpu), recipe, cpu, inputs=("noisy",))
     return [row[2] for row in curves.rows]
+
+
+def of_task(name: str) -> list[float]:
+    """The same of a task's reference loss and model on its own scenes."""
+    task = tasks.get(name)
+    scenes = task.open(task.corpus, task.rule(), None, lambda line: None, lambda *_: None)
+    return trained(task.reference, scenes, task.model, task.sizes(scenes))
 
 
 def descended(name: str) -> list[float]:
@@ -70,15 +80,30 @@ def test_numbers_move_only_with_a_version(name: str, scenes: Scenes) -> None:
     assert numbers(name, scenes) == pytest.approx(golden["losses"][name]["values"], rel=2e-3, abs=1e-6), message
 
 
-def test_no_golden_numbers_are_left_of_losses_that_are_gone() -> None:
-    assert set(json.loads(FILE.read_text())["losses"]) == set(losses.all_losses())
+@pytest.mark.parametrize("name", RECOGNISED)
+def test_numbers_of_a_task_move_only_with_the_version_of_results(name: str) -> None:
+    golden = json.loads(FILE.read_text())["tasks"][name]
+    message = f"results of {name} moved: raise RESULT_VERSION, then run `python -m tests.test_golden`"
+    assert of_task(name) == pytest.approx(golden, rel=2e-3, abs=1e-6), message
+
+
+def test_no_golden_numbers_are_left_of_what_is_gone() -> None:
+    golden = json.loads(FILE.read_text())
+    assert set(golden["losses"]) == set(losses.all_losses())
+    assert set(golden["tasks"]) == set(RECOGNISED)
+
+
+def rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.7g}") for value in values]
 
 
 if __name__ == "__main__":
     NETWORKS["trained"] = NETWORKS["random"]  # as in the tests
     real = open_scenes("prompts", MixtureRule(seconds=1))
     entries = {
-        name: {"version": info.version, "values": [float(f"{value:.7g}") for value in numbers(name, real)]}
+        name: {"version": info.version, "values": rounded(numbers(name, real))}
         for name, info in losses.all_losses().items()
     }
-    FILE.write_text(json.dumps({"result_version": spec.RESULT_VERSION, "losses": entries}, indent=1) + "\n")
+    of_tasks = {name: rounded(of_task(name)) for name in RECOGNISED}
+    written = {"result_version": spec.RESULT_VERSION, "losses": entries, "tasks": of_tasks}
+    FILE.write_text(json.dumps(written, indent=1) + "\n")

@@ -30,7 +30,7 @@ KILLS = ("ctrl-c", "terminate", "kill the parent", "kill a worker")
 def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of the same study, left in peace."""
     home = tmp_path_factory.mktemp("undisturbed")
-    done = harness("study", str(tiny), "--workers", "2", home=home)
+    done = here("study", str(tiny), "--workers", "2", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     return home
 

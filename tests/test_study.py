@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -173,14 +172,28 @@ def test_a_study_and_a_worker_that_start_at_once_on_new_stores_run_every_trial_e
 
 
 CLAIM = """
-import sys, time, optuna
+import sys
+from multiprocessing import get_context
+import optuna
 from harness.study import open_storage
-study = optuna.load_study(study_name="race", storage=open_storage(sys.argv[1]))
-time.sleep(max(0, float(sys.argv[2]) - time.time()))
-claimed = []
-while any(t.state == optuna.trial.TrialState.WAITING for t in study.get_trials(deepcopy=False)):
-    claimed.append(study.ask().number)
-print(*claimed)
+
+def claim(url, start, claimed):
+    study = optuna.load_study(study_name="race", storage=open_storage(url))
+    start.wait()
+    mine = []
+    while any(t.state == optuna.trial.TrialState.WAITING for t in study.get_trials(deepcopy=False)):
+        mine.append(study.ask().number)
+    claimed.put(mine)
+
+fork = get_context("fork")  # of a process that has imported everything, and opened nothing
+start, claimed = fork.Barrier(4), fork.Queue()
+claimers = [fork.Process(target=claim, args=(sys.argv[1], start, claimed)) for _ in range(4)]
+for process in claimers:
+    process.start()
+print(*(number for _ in claimers for number in claimed.get(timeout=280)))
+for process in claimers:
+    process.join()
+sys.exit(any(process.exitcode for process in claimers))
 """
 
 
@@ -189,10 +202,9 @@ def test_four_processes_that_claim_at_once_never_claim_one_trial_twice(tmp_path:
     queue = optuna.create_study(storage=study.open_storage(url), study_name="race")
     for number in range(120):
         queue.enqueue_trial({"x": number})
-    command = [sys.executable, "-c", CLAIM, url, str(time.time() + 8)]
-    claimers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    claimed = Counter(int(n) for process in claimers for n in process.communicate(timeout=120)[0].split())
-    assert [process.returncode for process in claimers] == [0] * 4
+    done = subprocess.run([sys.executable, "-c", CLAIM, url], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    claimed = Counter(int(number) for number in done.stdout.split())
     assert {number: claimed[number] for number in range(120)} == dict.fromkeys(range(120), 1)
     numbers = Counter(trial.number for trial in queue.get_trials())
     assert max(numbers.values()) == 1

@@ -21,14 +21,16 @@ import pandas as pd
 import torch
 
 from harness import paths
-from harness.data.audio import SAMPLE_RATE, active_level, decode_g722
+from harness.data import archives
+from harness.data.audio import SAMPLE_RATE
+from harness.data.build import build
 from harness.data.corpora import Card
 from harness.data.fetch import recordings
+from harness.data.layouts import READERS
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
-GAP_SECONDS = (0.1, 0.3)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Bank:
 
     samples: (total samples,) int16, memory-mapped. clips: one row a clip (clip, name, voice, split, start, samples, level).
     regions: for each split the starts and lengths of its voices' spans, (2, voices), in which windows may be cut.
-    digest: hash of samples and clips.
+    digest: hash of samples and clips. noisy: of a corpus of pairs, the same speech in noise, sample by sample.
     """
 
     card: Card
@@ -46,23 +48,30 @@ class Bank:
     regions: dict[str, np.ndarray]
     digest: str
     folder: Path
+    noisy: np.ndarray | None = None
     # For each split and window length, where its regions begin and how many windows fit before each: drawn from at every step.
     _room: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def clip(self, name: str) -> np.ndarray:
-        """Samples of one clip as float32 in [-1, 1)."""
+    def clip(self, name: str, *, noisy: bool = False) -> np.ndarray:
+        """Samples of one clip as float32 in [-1, 1). noisy: of its noisy side, in a corpus of pairs."""
         start, length = self.clips.loc[self.clips["clip"] == name, ["start", "samples"]].to_numpy(int)[0]
-        return self.samples[start : start + length].astype(np.float32) / 32768
+        return self._side(noisy)[start : start + length].astype(np.float32) / 32768
 
     def spectrum(self) -> np.ndarray:
         """Long-term average power spectrum of the training speech, (257,): the shape of speech-shaped noise."""
         return np.load(self.folder / "spectrum.npy")
 
-    def fill(self, starts: np.ndarray, out: torch.Tensor) -> None:
+    def fill(self, starts: np.ndarray, out: torch.Tensor, *, noisy: bool = False) -> None:
         """Copy windows as long as `out`'s rows into it. starts: (windows,); out: (windows, samples) of any type, on the CPU."""
-        rows = out.numpy()
+        rows, samples = out.numpy(), self._side(noisy)
         for row, start in zip(rows, starts.tolist(), strict=True):
-            row[:] = self.samples[start : start + rows.shape[1]]
+            row[:] = samples[start : start + rows.shape[1]]
+
+    def _side(self, noisy: bool) -> np.ndarray:
+        if not noisy:
+            return self.samples
+        assert self.noisy is not None
+        return self.noisy
 
     def cut(self, starts: np.ndarray, samples: int, device: torch.device) -> torch.Tensor:
         """Windows cut from the bank. starts: (windows,); samples: length of each. Returns float32 of (windows, samples)."""
@@ -103,6 +112,10 @@ class Bank:
         """Recordings that did not enter the bank, each with its reason."""
         return pd.read_csv(self.folder / "left_out.csv", dtype=str, keep_default_na=False)
 
+    def notes(self) -> pd.DataFrame:
+        """Recordings that entered it although something is wrong with them."""
+        return pd.read_csv(self.folder / "notes.csv", dtype=str, keep_default_na=False)
+
 
 def buffer(device: torch.device, *shape: int) -> torch.Tensor:
     """Room on the CPU for int16 samples bound for a device: each is written, and sent, no more often than need be."""
@@ -112,94 +125,6 @@ def buffer(device: torch.device, *shape: int) -> torch.Tensor:
 def sounding(samples: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A filled `buffer` as float32 in [-1, 1) on the device."""
     return samples.to(device).to(torch.float32).mul_(1 / 32768)
-
-
-def _walk(card: Card, root: Path) -> Iterator[tuple[str, str, str, Path]]:
-    """(clip id, name, voice, path) of every recording, by the card's layout."""
-    for folder in card.contents:
-        for path in sorted((root / folder).rglob("*.g722")):
-            name = path.relative_to(root / folder).with_suffix("").as_posix()
-            yield f"{folder}/{name}", name, folder if card.layout == "voice_folders" else name, path
-
-
-def _decode(card: Card, root: Path, progress: Progress) -> tuple[list[dict], list[dict]]:
-    """Decode every recording: those kept (with samples) and those left out (with the reason)."""
-    kept, left_out = [], []
-    recordings_ = list(_walk(card, root))
-    for done, (clip, name, voice, path) in enumerate(recordings_, 1):
-        samples, reason = np.zeros(0, np.int16), ""
-        if any(part in card.leave_out.folders for part in name.split("/")[:-1]):
-            reason = f"folder {'/'.join(name.split('/')[:-1])}"
-        elif name in card.leave_out.names:
-            reason = "no speech (by name)"
-        else:
-            try:
-                samples = decode_g722(path)
-            except ValueError as error:
-                reason = str(error)
-            if not reason and len(samples) < card.leave_out.shorter_than * SAMPLE_RATE:
-                reason = f"too short ({len(samples) / SAMPLE_RATE:.2f} s)"
-        level = active_level(samples) if not reason else -np.inf
-        if not reason and level < card.leave_out.quieter_than:
-            reason = f"silent ({level:.0f} dBFS)"
-        if reason:
-            left_out.append({"clip": clip, "reason": reason})
-        else:
-            assert card.split is not None
-            split = card.split.of(name, voice)
-            kept.append(
-                {"clip": clip, "name": name, "voice": voice, "split": split, "level": round(level, 2), "audio": samples}
-            )
-        progress(f"{card.name}: decoding", done, len(recordings_))
-    return kept, left_out
-
-
-def _lay_out(kept: list[dict]) -> tuple[np.ndarray, pd.DataFrame]:
-    """Order clips by split and voice, names shuffled by their hash, with seeded gaps between them."""
-    kept.sort(key=lambda c: (c["split"], c["voice"], hashlib.sha1(c["clip"].encode()).hexdigest()))
-    gaps = np.random.default_rng(0).uniform(*GAP_SECONDS, len(kept))
-    rows, pieces, start = [], [], 0
-    for clip, gap in zip(kept, gaps, strict=True):
-        audio = clip.pop("audio")
-        silence = np.zeros(int(gap * SAMPLE_RATE), np.int16)
-        rows.append(clip | {"start": start, "samples": len(audio)})
-        pieces += [audio, silence]
-        start += len(audio) + len(silence)
-    return np.concatenate(pieces), pd.DataFrame(rows)
-
-
-def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
-    """Long-term average power spectrum (Welch, 512 samples, half overlapped) of some clips: (257,)."""
-    window = torch.hann_window(512)
-    total, frames = torch.zeros(257, dtype=torch.float64), 0
-    for start, length in clips.loc[clips.samples >= 512, ["start", "samples"]].to_numpy():
-        audio = torch.from_numpy(samples[start : start + length].astype(np.float32) / 32768)
-        power = torch.fft.rfft(audio.unfold(0, 512, 256) * window).abs().square()
-        total += power.sum(0)
-        frames += len(power)
-    return (total / frames).numpy()
-
-
-def _build(card: Card, root: Path, folder: Path, progress: Progress) -> None:
-    """Decode a corpus into the folder of its bank."""
-    kept, left_out = _decode(card, root, progress)
-    if not kept:
-        raise UserError(f"corpus {card.name!r}: no usable recording (.g722) in {root}")
-    samples, clips = _lay_out(kept)
-    with placed(folder) as scratch:
-        np.save(scratch / "samples.npy", samples)
-        hashed = hashlib.sha256(samples.tobytes() + clips.to_csv(index=False).encode())
-        if card.kind == "speech":
-            # Rounded, so that the order of a processor's sums leaves the noise, and its hash, the same.
-            train = _long_term_spectrum(samples, clips[clips.split == "train"])
-            spectrum = np.array([float(f"{value:.4g}") for value in train], np.float32)
-            np.save(scratch / "spectrum.npy", spectrum)
-            hashed.update(spectrum.tobytes())
-        clips.to_csv(scratch / "clips.csv", index=False)
-        pd.DataFrame(left_out, columns=["clip", "reason"]).to_csv(scratch / "left_out.csv", index=False)
-        (scratch / "bank.json").write_text(
-            json.dumps({"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": len(left_out)})
-        )
 
 
 @contextmanager
@@ -226,30 +151,51 @@ def open_bank(
     progress: Progress = unseen,
 ) -> Bank:
     """Open a recorded corpus's bank, fetching and decoding the recordings where that has not been done yet."""
-    key = card.digest() + (f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}" if data_dir else "")
+    key, root = card.digest(), card.root
+    if card.public:
+        root = archives.root(card, data_dir, say, progress)
+    if root is not None:
+        key += f"-{_listing(root)}"  # no card knows what may have been added to it
+    elif data_dir is not None:
+        key += f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
     folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
-        root = recordings(card, data_dir, say, progress)
-        say(f"{card.name}: decoding to 16 kHz")
-        _build(card, root, folder, progress)
+        root = root or recordings(card, data_dir, say, progress)
+        say(f"{card.name}: {card.notice + '; ' if card.notice else ''}decoding to 16 kHz")
+        with placed(folder) as scratch:
+            build(card, READERS[card.layout or ""](root, card), root, scratch, progress)
     return opened(card, folder)
+
+
+def _listing(root: Path) -> str:
+    """Hash of a folder's path and of the names, sizes and times of all files below it."""
+    hashed = hashlib.sha256(str(root).encode())
+    for path in sorted(root.rglob("*")):
+        about = path.stat() if path.exists() else path.lstat()  # a link may lead nowhere
+        hashed.update(f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return hashed.hexdigest()[:12]
 
 
 def opened(card: Card, folder: Path) -> Bank:
     """The bank that lies in a folder."""
-    text = {"clip": str, "name": str, "voice": str, "split": str}
-    clips = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)  # "null" and "nan" are names
+    text = {"clip": str, "name": str, "voice": str, "split": str, "label": str, "noise": str}
+    clips = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False, na_values={"snr": [""]})
     spans = (
         clips.assign(end=clips.start + clips.samples)
         .groupby(["split", "voice"])
         .agg(start=("start", "min"), end=("end", "max"))
     )
-    samples = np.load(folder / "samples.npy", mmap_mode="r")
     return Bank(
         card=card,
-        samples=samples.view(np.ndarray),  # a slice of numpy's memmap takes as long as a third of a window's copy
+        samples=_mapped(folder / "samples.npy"),
         clips=clips,
         regions={str(split): np.stack([span.start, span.end - span.start]) for split, span in spans.groupby("split")},
         digest=json.loads((folder / "bank.json").read_text())["digest"],
         folder=folder,
+        noisy=_mapped(folder / "noisy.npy") if card.kind == "pairs" else None,
     )
+
+
+def _mapped(file: Path) -> np.ndarray:
+    # A slice of numpy's memmap takes as long as a third of a window's copy.
+    return np.load(file, mmap_mode="r").view(np.ndarray)

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness import paths
+from harness.data import folders
 from harness.errors import UserError, unknown
 
 Split = Literal["train", "validation", "test"]
@@ -39,8 +40,8 @@ class LeaveOut(_Strict):
 
 class SplitRule(_Strict):
     """`by: name` hashes the recording's name (SHA-1) into parts, `by: voice` the voice's without its number, for `iven` and
-    `iven2` are nearly one voice; `by: list` names the recordings of each split. The voices `held_out` give the mismatched
-    test only."""
+    `iven2` are nearly one voice; `by: list` names the recordings, or the voices, of each split. The voices `held_out` give
+    the mismatched test only."""
 
     by: Literal["name", "voice", "list"]
     train: int = 8
@@ -52,7 +53,7 @@ class SplitRule(_Strict):
     def of(self, name: str, voice: str) -> str:
         """The split of a recording: train, validation, test, mismatched, or unused (a held-out voice's other names)."""
         if self.by == "list":
-            return next((split for split, names in self.lists.items() if name in names), "unused")
+            return next((split for split, names in self.lists.items() if name in names or voice in names), "unused")
         key = name if self.by == "name" else re.sub(r"(?<=[A-Za-z]{2})\d+$", "", voice)
         place = int(hashlib.sha1(key.encode()).hexdigest(), 16) % (self.train + self.validation + self.test)
         split = "train" if place < self.train else "validation" if place < self.train + self.validation else "test"
@@ -69,14 +70,33 @@ class Reading(_Strict):
     pitch: int
 
 
+class Archive(_Strict):
+    """A file to download and unpack. sha256: where its publisher, or a library that fetches it, tells one; bytes: about."""
+
+    url: str
+    bytes: int
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
 class Card(_Strict):
     """One corpus. Recorded corpora have a `layout` and a split rule; made noises have a `maker` and the minutes of each
     split's track; made words have the `words` to train on, the `unknown` ones of open-set tests, the `readings` of each, and
-    the voices that are no imitation of people (`novelty`)."""
+    the voices that are no imitation of people (`novelty`).
+
+    Kinds: speech to be mixed; pairs of clean and noisy speech; words of a synthesiser; recordings with labels; noise.
+    Public corpora are fetched only when they are named, from `archives`; of some, `words` are the labels that are told apart
+    (others are unknown) and `folds` how many parts take turns. place: files that must lie in their folder, for people; notice:
+    said when it is first opened; seconds: what an item of it takes; gate: metrics that its unprocessed test must have, with
+    their tolerance; root: where the recordings of a folder of one's own lie, and own_noise whether noise lies beside them.
+    """
 
     name: str
     title: str
-    kind: Literal["speech", "words", "noise"]
+    kind: Literal["speech", "pairs", "words", "labels", "noise"]
     version: str
     synthetic: bool
     licence: str
@@ -84,7 +104,7 @@ class Card(_Strict):
     hours: float | None = None
     bytes: int | None = None
     sample_rate: int = 16_000
-    layout: Literal["voice_folders", "tracks"] | None = None
+    layout: str | None = None  # a function of harness.data.layouts
     flaws: tuple[str, ...] = ()
     upstream: dict[str, str] = {}
     packages: dict[str, str] = {}
@@ -100,17 +120,44 @@ class Card(_Strict):
     unknown: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
     novelty: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    place: str = ""
+    notice: str = ""
+    folds: int = 0
+    seconds: float | None = None
+    gate: dict[str, tuple[float, float]] = {}
+    root: Path | None = None
+    own_noise: bool = False
+
+    @property
+    def noise_beside(self) -> Card:
+        """The card of the noise that lies beside the speech of a folder of one's own."""
+        assert self.root is not None
+        about = {
+            "name": f"{self.name}_noise",
+            "kind": "noise",
+            "layout": "noise",
+            "root": self.root / "noise",
+            "own_noise": False,
+        }
+        return self.model_copy(update=about)
 
     @property
     def recorded(self) -> bool:
         """Whether the corpus is recordings on disk (and not made from numbers or from another corpus)."""
         return self.layout is not None
 
+    @property
+    def public(self) -> bool:
+        """Whether it is had from its publisher, and only when it is named."""
+        return bool(self.archives)
+
     def digest(self) -> str:
         """Hash of all that the card says of the bank's contents."""
         made, decoded = {"maker", "shape", "talkers", "minutes"}, {"layout", "contents", "leave_out", "split"}
         spoken = {"maker", "words", "unknown", "readings", "novelty", "leave_out", "split"}
-        said = decoded if self.recorded else spoken if self.kind == "words" else made
+        told = {"layout", "leave_out", "split", "words"}
+        said = told if self.public else decoded if self.recorded else spoken if self.kind == "words" else made
         text = self.model_dump_json(include={"name", "version"} | said)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -120,12 +167,26 @@ def names(kind: str | None = None) -> list[str]:
     return [path.stem for path in sorted(paths.CARDS.glob("*.yaml")) if kind is None or card(path.stem).kind == kind]
 
 
+def parts(text: str) -> list[str]:
+    """The corpora of `librispeech + demand`: what is learned from, and the noises that are mixed in. A folder may have a plus in its
+    path."""
+    return [text] if "+" not in text or Path(text).is_dir() else [part.strip() for part in text.split("+")]
+
+
 def card(name: str) -> Card:
-    """The card of a corpus. Raises UserError for an unknown name or a faulty card."""
+    """The card of a corpus, or of a folder of recordings of one's own, given by its path. Raises UserError for an unknown name,
+    a faulty card, or a folder that is laid out in no way that can be read."""
     path = paths.CARDS / f"{name}.yaml"
-    if Path(name).name != name or not path.is_file():
-        raise unknown("corpus", name, [p.stem for p in paths.CARDS.glob("*.yaml")], "harness data list")
-    try:
-        return Card(**yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError, TypeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    if Path(name).name == name and path.is_file():
+        try:
+            return Card(**yaml.safe_load(path.read_text()))
+        except (ValidationError, yaml.YAMLError, TypeError) as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    if name and Path(name).is_dir():
+        return Card(**folders.described(Path(name)))
+    if "/" in name:
+        raise UserError(
+            f"unknown corpus {name!r}: no such folder. A folder of recordings holds {folders.WAYS}; a corpus has a name, such as "
+            "prompts. See all with: harness data list"
+        )
+    raise unknown("corpus", name, [p.stem for p in paths.CARDS.glob("*.yaml")], "harness data list")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.audio import SAMPLE_RATE, active_level
+from harness.data.audio import SAMPLE_RATE, active_level, low_pass
 from harness.data.corpora import Card, Reading
 from harness.errors import UserError
 
@@ -94,20 +94,11 @@ def spoken(card: Card, voice: str) -> dict[tuple[str, int], np.ndarray]:
     }
 
 
-@functools.cache
-def _low_pass() -> np.ndarray:
-    """What `resample_poly` would design anew for each word, at twice the cost of the word: its Kaiser window of beta 5."""
-    from scipy.signal import firwin
-
-    most = max(RESAMPLED)
-    return firwin(20 * most + 1, 1 / most, window=("kaiser", 5.0)).astype(np.float32)
-
-
 def _trimmed(samples: np.ndarray) -> np.ndarray:
     """Samples at 22.05 kHz, int16, as they are kept: 16 kHz (scipy's `resample_poly`), trimmed, at one level."""
     from scipy.signal import resample_poly
 
-    audio = resample_poly(samples.astype(np.float32) / 32768, *RESAMPLED, window=_low_pass())
+    audio = resample_poly(samples.astype(np.float32) / 32768, *RESAMPLED, window=low_pass(*RESAMPLED))
     steps = audio[: len(audio) // STEP * STEP].reshape(-1, STEP)
     power = (steps**2).mean(1)
     if not power.any():

@@ -76,7 +76,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
         if not wrong:
             return root
         say(f"{card.name}: {root} is not what the card says ({wrong[0]}); fetching it again")
-    with _downloads(card, say) as kept:
+    with downloads(card, say) as kept:
         if root.is_dir() and not faults(card, root):  # another process, waited for, has fetched it
             return root
         tried = []
@@ -89,7 +89,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
                     get(card, kept, Path(scratch), staged, say, progress)
                     wrong = faults(card, staged)
                     if wrong:
-                        _empty(kept)
+                        emptied(kept)
                         say(f"{card.name}: the {way} do not hold what the card says and were deleted")
                 except (OSError, subprocess.SubprocessError) as error:
                     wrong = str(error).strip().splitlines()[-1:] or [type(error).__name__]
@@ -97,7 +97,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
                     tried.append(f"{way} ({wrong[0]})")
                     continue
                 _place(card, staged, root)
-            _empty(kept)
+            emptied(kept)
             count = sum(part.files for part in card.contents.values())
             say(f"{card.name}: {count} recordings from the {way}, checksums hold")
             return root
@@ -112,7 +112,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
 
 
 @contextmanager
-def _downloads(card: Card, say: Say) -> Iterator[Path]:
+def downloads(card: Card, say: Say) -> Iterator[Path]:
     """The folder of what has been downloaded so far, for one process at a time: two would spoil each other's. Gone if empty."""
     kept = paths.AUDIO / f".{card.name}-downloads"
     with held(kept, lambda: say(f"{card.name}: another process is fetching it; waiting")):
@@ -124,7 +124,7 @@ def _downloads(card: Card, say: Say) -> Iterator[Path]:
                 kept.rmdir()
 
 
-def _empty(folder: Path) -> None:
+def emptied(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from harness.data import archives
 from harness.data.bank import Bank, open_bank
 from harness.data.corpora import Card
 from harness.data.progress import Progress, unseen
@@ -48,9 +50,12 @@ def open_noise(
     speech: Bank,
     say: Callable[[str], None] = print,
     progress: Progress = unseen,
+    data_dir: Path | None = None,
 ) -> Noise:
-    """The noise of a card. speech: the corpus that babble and speech-shaped noise are made from."""
+    """The noise of a card. speech: the corpus that babble and speech-shaped noise are made from; data_dir: a folder of the
+    user's, taken where it holds a public noise."""
     if card.recorded:
-        return Noise(open_bank(card, None, say, progress), pd.DataFrame(columns=["clip", "start", "samples"]))
+        here = data_dir if data_dir is not None and card.public and archives.beginning(card, data_dir) else None
+        return Noise(open_bank(card, here, say, progress), pd.DataFrame(columns=["clip", "start", "samples"]))
     bank = open_tracks(card, speech, say, progress)
     return Noise(bank, pd.read_csv(bank.folder / "said.csv", dtype={"clip": str}, keep_default_na=False))

@@ -21,6 +21,7 @@ from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
 PEAK = 0.99
+OWN = "own"  # the noise that lies beside speech of one's own
 DRAWS = 1000  # of noise without the clip that it is mixed with: of the shipped corpus one in 30 has it
 CLIP_SECONDS = (1.5, 8.0)  # length of the clips that validation and test items are made of
 SPLITS = {
@@ -42,7 +43,7 @@ class JudgedItems(BaseModel):
     training: int | None = Field(None, ge=2)
 
     def of(self, test_set: str) -> int:
-        return int(getattr(self, test_set) or 0)
+        return int(getattr(self, test_set, None) or 0)
 
 
 class Items(JudgedItems):
@@ -54,18 +55,34 @@ class Items(JudgedItems):
     dnsmos_every: int = Field(1, ge=1)  # DNSMOS takes longer than all other metrics together: every n-th item may do
 
 
-class NoisyRule(BaseModel):
-    """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
-    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test."""
+class SceneRule(BaseModel):
+    """What any scene says. seconds: length of a training item."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    seconds: float = Field(1.0, gt=0.1, le=30)
+    items: JudgedItems = JudgedItems()
+
+    @property
+    def samples(self) -> int:
+        """Length of a training item."""
+        return round(self.seconds * SAMPLE_RATE)
+
+    @property
+    def noises(self) -> tuple[str, ...]:
+        """Every noise that is mixed in."""
+        return ()
+
+
+class NoisyRule(SceneRule):
+    """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
+    noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test. "own" is the noise
+    that lies beside speech of one's own."""
+
     noise: tuple[str, ...] = Field(("ssn", "babble", "music"), min_length=1)
     unheard: tuple[str, ...] = ("coloured",)
     snr: tuple[float, float] = (0.0, 20.0)
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 20.0), min_length=1)
     level: tuple[float, float] = (-35.0, -20.0)
-    seconds: float = Field(1.0, gt=0.1, le=30)
-    items: JudgedItems = JudgedItems()
 
     @field_validator("snr", "level")
     @classmethod
@@ -81,9 +98,8 @@ class NoisyRule(BaseModel):
         return self
 
     @property
-    def samples(self) -> int:
-        """Length of a training mixture."""
-        return round(self.seconds * SAMPLE_RATE)
+    def noises(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.noise, *self.unheard)))
 
     def cells(self, test_set: str) -> list[tuple[str, float]]:
         """Every kind of noise of a judged set at every SNR."""
@@ -185,6 +201,8 @@ class Scenes:
         babble never holds the target clip itself.
         """
         speech_split, noise_split = SPLITS[test_set]
+        if test_set == "mismatched" and not (self.speech.clips.split == speech_split).any():
+            speech_split = "test"  # no voice is held out: the noise alone is unheard
         shortest, longest = (seconds * SAMPLE_RATE for seconds in CLIP_SECONDS)
         clips = self.speech.clips
         clips = clips[(clips.split == speech_split) & clips.samples.between(shortest, longest)]
@@ -268,7 +286,7 @@ def open_scenes(
             f"corpus {corpus!r} is {card.kind}; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
         )
     speech = open_bank(card, data_dir, say, progress)
-    kinds = open_kinds(rule, speech, say, progress)
+    kinds = open_kinds(rule, speech, say, progress, data_dir)
     digest = scenes_digest(speech, kinds)
     if rule.train_seconds is not None:
         speech = speech.shortened(rule.train_seconds)
@@ -277,16 +295,28 @@ def open_scenes(
 
 
 def open_kinds(
-    rule: NoisyRule, speech: Bank, say: Callable[[str], None] = print, progress: Progress = unseen
+    rule: NoisyRule,
+    speech: Bank,
+    say: Callable[[str], None] = print,
+    progress: Progress = unseen,
+    data_dir: Path | None = None,
 ) -> dict[str, noises.Noise]:
-    """The noises of a rule, by name. speech: the corpus that babble and speech-shaped noise are made from."""
-    kinds = {}
-    for name in dict.fromkeys((*rule.noise, *rule.unheard)):
-        noise_card = corpora.card(name)
-        if noise_card.kind != "noise":
-            raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
-        kinds[name] = noises.open_noise(noise_card, speech, say, progress)
-    return kinds
+    """The noises of a rule, by name. speech: the corpus that babble and speech-shaped noise are made from; data_dir: a folder of
+    the user's that may hold public noises."""
+    return {
+        name: noises.open_noise(noise_card(name, speech.card), speech, say, progress, data_dir) for name in rule.noises
+    }
+
+
+def noise_card(name: str, speech: corpora.Card) -> corpora.Card:
+    """The card of a noise. UserError where it is none."""
+    if name == OWN:
+        if not speech.own_noise:
+            raise UserError(f"noise {OWN!r}: no folder noise/ lies beside the speech of {speech.name!r}")
+        return speech.noise_beside
+    if (card := corpora.card(name)).kind != "noise":
+        raise UserError(f"corpus {name!r} is not noise; noises are: {', '.join(corpora.names('noise'))}")
+    return card
 
 
 def scenes_digest(speech: Bank, kinds: dict[str, noises.Noise]) -> str:

@@ -4,7 +4,8 @@ By the default rule a second at 0 to 20 dB, in which four voices are told apart 
 
 A class is a folder of the corpus, one talker in one language; those without training speech are none, so that of `prompts`
 the held-out Italian one is not: four classes are left, two of them the same talker in two languages. What is said in a
-judged item (its prompt) was said in no training, who says it was: nothing here is about unheard talkers.
+judged item (its prompt) was said in no training, who says it was: nothing here is about unheard talkers. The set `real_words`
+holds single digits instead of windows of sentences: those two, 0 and 9, that the split by prompt leaves to the test.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
-from harness.data import corpora, noises
+from harness.data import corpora, noises, real_words
 from harness.data.bank import Bank, buffer, open_bank
 from harness.data.progress import Progress, unseen
+from harness.data.real_words import Window
 from harness.data.scenes import (
     SPLITS,
-    Item,
+    JudgedItems,
     NoisyRule,
     add_noise,
-    mix,
     noise_without,
     open_kinds,
     scenes_digest,
@@ -35,11 +37,16 @@ from harness.data.scenes import (
 from harness.errors import UserError
 
 
-@dataclass(frozen=True)
-class VoiceItem(Item):
-    """One fixed mixture: an Item with the place of its window in the clip, in samples. `speaker` is the folder."""
+class VoiceItems(JudgedItems):
+    """How many mixtures each judged set holds. real_words: of single digits."""
 
-    start: int
+    real_words: int | None = Field(None, ge=2)
+
+
+class VoiceRule(NoisyRule):
+    """What windows of running speech are made of."""
+
+    items: VoiceItems = VoiceItems()
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,14 @@ class VoiceScenes:
         noisy, _ = add_noise(self.rule, self.kinds, rng, both, device)
         return {"noisy": noisy, "label": torch.from_numpy(label).to(device)}
 
-    def items(self, test_set: str, count: int) -> list[VoiceItem]:
+    def items(self, test_set: str, count: int) -> list[Window]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one. The mismatched set has unheard noise.
 
-        Classes, the prompts of each, and noise kinds with SNRs take turns, each in shuffled blocks.
+        Classes, the prompts of each, and noise kinds with SNRs take turns, each in shuffled blocks. `speaker` is the folder.
         """
+        if test_set == real_words.TEST_SET:
+            said = real_words.digits(self.speech, "|".join(self.classes), ("test",), self.rule.samples)
+            return real_words.windows(self.speech, said, self.kinds, self.rule, count)
         speech_split, noise_split = ("test", "test") if test_set == "mismatched" else SPLITS[test_set]
         cells = self.rule.cells(test_set)
         rng, labels = np.random.default_rng(seed_of(test_set)), turns(f"{test_set}/labels", range(len(self.classes)))
@@ -86,16 +96,14 @@ class VoiceScenes:
             start = int(rng.integers(0, clip.samples - self.rule.samples + 1))
             name, numbers = f"{test_set}/{number:03d}", tuple(int(place) for place in plan)
             chosen.append(
-                VoiceItem(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, snr, level, start)
+                Window(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, snr, level, start)
             )
         return chosen
 
-    def example(self, item: VoiceItem) -> dict[str, torch.Tensor]:
+    def example(self, item: Window) -> dict[str, torch.Tensor]:
         """Fields of one item, unbatched; always mixed on the CPU, so that every device judges the same samples."""
-        speech = torch.from_numpy(self.speech.clip(item.clip)[item.start :][: self.rule.samples])[None]
-        noise = self.kinds[item.noise].render(np.array([item.plan]), self.rule.samples, speech.device)
-        noisy, _, _ = mix(speech, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
-        return {"noisy": noisy[0], "label": torch.tensor(self.classes.index(item.speaker))}
+        noisy = real_words.mixed(self.speech, self.kinds, self.rule, item)
+        return {"noisy": noisy, "label": torch.tensor(self.classes.index(item.speaker))}
 
     def _clips(self, voice: str, split: str) -> pd.DataFrame:
         clips = self.speech.clips
@@ -115,7 +123,7 @@ def open_voice_scenes(
     progress: Progress = unseen,
 ) -> VoiceScenes:
     """Open every corpus that telling voices apart needs."""
-    rule, card = rule or NoisyRule(), corpora.card(corpus)
+    rule, card = rule or VoiceRule(), corpora.card(corpus)
     if card.kind != "speech":
         raise UserError(
             f"corpus {corpus!r} is {card.kind}; voices needs speech, one of: {', '.join(corpora.names('speech'))}"

@@ -6,7 +6,7 @@ the test was heard in no training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from harness.data import corpora, noises
+from harness.data import corpora, noises, real_words
 from harness.data.audio import BOUNDARY_SECONDS, SAMPLE_RATE
-from harness.data.bank import buffer, open_bank, sounding
+from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
-from harness.data.scenes import NoisyRule, add_noise, mix, open_kinds, scenes_digest, seed_of, turns
+from harness.data.real_words import Window
+from harness.data.scenes import JudgedItems, NoisyRule, add_noise, mix, open_kinds, scenes_digest, seed_of, turns
 from harness.data.words import LONGEST, Words, open_words
 from harness.errors import UserError, unknown
 
-NOISE_SPEECH = "prompts"  # babble and speech-shaped noise come from people, whatever says the words
+PEOPLE = "prompts"  # whose speech babble, speech-shaped noise and real words are made from, whatever says the words
+ENGLISH = r"en_.*"  # folders of people who speak the language of the words
 GAP = round(0.05 * SAMPLE_RATE)  # least between words in a row
 DIGITS = 10  # the first words of a card are the digits, in their order
 SPLITS = {"validation": "validation", "matched": "test", "mismatched": "test", "open_set": "test", "training": "train"}
@@ -43,6 +45,19 @@ class WordRule(NoisyRule):
         if not 1 <= self.words[0] <= self.words[1] <= 20:
             raise ValueError("words must be fewest, most, from 1 to 20")
         return self
+
+
+class KeywordItems(JudgedItems):
+    """How many mixtures each judged set holds. open_set: of words that are no class; real_words: of digits said by a person."""
+
+    open_set: int | None = Field(None, ge=2)
+    real_words: int | None = Field(None, ge=2)
+
+
+class KeywordRule(WordRule):
+    """One word."""
+
+    items: KeywordItems = KeywordItems()
 
 
 class TagRule(WordRule):
@@ -122,7 +137,7 @@ class Arrangement:
 
 
 TASKS = {
-    "keywords": Arrangement(WordRule, _label),
+    "keywords": Arrangement(KeywordRule, _label),
     "tags": Arrangement(TagRule, _targets),
     "digits": Arrangement(DigitRule, _tokens, "row", digits=True),
     "count": Arrangement(CountRule, _count, "row"),
@@ -150,10 +165,11 @@ class WordItem:
 
 @dataclass(frozen=True)
 class WordScenes:
-    """Words, noises, the rule that mixes them and how words make an item."""
+    """Words, people's speech, noises, the rule that mixes them and how words make an item."""
 
     rule: WordRule
     words: Words
+    people: Bank
     kinds: dict[str, noises.Noise]
     arrangement: Arrangement
     digest: str
@@ -177,12 +193,15 @@ class WordScenes:
         noisy, _ = add_noise(self.rule, self.kinds, rng, both, device)
         return {"noisy": noisy} | {name: field.to(device) for name, field in self._fields(spoken).items()}
 
-    def items(self, test_set: str, count: int) -> list[WordItem]:
-        """The fixed list of a judged set; a shorter list is the beginning of a longer one. "open_set", of `keywords`: words never
-        trained on, whose label is -1.
+    def items(self, test_set: str, count: int) -> Sequence[WordItem | Window]:
+        """The fixed list of a judged set; a shorter list is the beginning of a longer one. Of `keywords` also "open_set": words
+        never trained on, whose label is -1; and "real_words": the digits as one person says them, who was heard in babble alone.
 
         Words, voices, numbers of words, and noise kinds with SNRs take turns, each in shuffled blocks.
         """
+        if test_set == real_words.TEST_SET:
+            said = real_words.digits(self.people, ENGLISH, ("train", "validation", "test"), self.rule.samples)
+            return real_words.windows(self.people, said, self.kinds, self.rule, count)
         split = SPLITS[test_set]
         cells, card = self.rule.cells(test_set), self.words.bank.card
         if test_set == "open_set":
@@ -217,8 +236,11 @@ class WordScenes:
             )  # fmt: skip
         return chosen
 
-    def example(self, item: WordItem) -> dict[str, torch.Tensor]:
+    def example(self, item: WordItem | Window) -> dict[str, torch.Tensor]:
         """Fields of one item, unbatched; always mixed on the CPU, so that every device judges the same samples."""
+        if isinstance(item, Window):
+            digit = int(item.cluster.rpartition("/")[2])
+            return {"noisy": real_words.mixed(self.people, self.kinds, self.rule, item), "label": torch.tensor(digit)}
         spoken, noisy = self.spoken(item), self._clean(item)
         noise = self.kinds[item.noise].render(np.array([item.plan]), self.rule.samples, noisy.device)
         noisy, _, _ = mix(noisy, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
@@ -304,5 +326,6 @@ def open_word_scenes(
     if arrangement.order == "over" and rule.words[1] > len(card.words):
         raise UserError(f"words: {rule.words[1]} different ones are asked for, corpus {corpus!r} has {len(card.words)}")
     words = open_words(card, say, progress)
-    kinds = open_kinds(rule, open_bank(corpora.card(NOISE_SPEECH), data_dir, say, progress), say, progress)
-    return WordScenes(rule, words, kinds, arrangement, scenes_digest(words.bank, kinds))
+    people = open_bank(corpora.card(PEOPLE), data_dir, say, progress)
+    kinds = open_kinds(rule, people, say, progress)
+    return WordScenes(rule, words, people, kinds, arrangement, scenes_digest(words.bank, kinds))

@@ -1,4 +1,5 @@
-"""Losses on boundaries in time, such as onset and offset of a word, each predicted with a variance of its own.
+"""Losses on boundaries in time, such as onset and offset of a word: those that learn how sure each is, and their controls, which
+do not.
 
 boundary, target_boundary: (batch, boundaries), in a unit of the task's such as 50 ms; log_variance: (batch, boundaries), ln of
 the predicted variance in that unit, squared. All return (batch,), the mean over the boundaries. log_variance is held to
@@ -55,3 +56,23 @@ def gaussian_nll(boundary: Tensor, log_variance: Tensor, target_boundary: Tensor
     # Not PyTorch's gaussian_nll_loss, which looks at the variances and so makes a GPU wait.
     spread = log_variance.clamp(-clamp, clamp)
     return 0.5 * ((-spread).exp() * (target_boundary - boundary).square() + spread).mean(-1)
+
+
+@loss(minimum=0.0, unit="unit²")
+def boundary_mse(boundary: Tensor, target_boundary: Tensor) -> Tensor:
+    """Mean squared error of the boundaries: `gaussian_nll` at one and the same variance.
+
+    boundary, target_boundary: (batch, boundaries). Returns (batch,).
+    """
+    return (boundary - target_boundary).square().mean(-1)
+
+
+@loss(minimum=0.0, unit="unit", reference="Girshick 2015, Fast R-CNN, ICCV")
+def boundary_smooth_l1(
+    boundary: Tensor, target_boundary: Tensor, *, beta: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0
+) -> Tensor:
+    """Mean of e²/(2 beta) for errors e below beta, and of abs(e) - beta/2 above: `kl_box` at one and the same variance.
+
+    boundary, target_boundary: (batch, boundaries). Returns (batch,). beta: in units of the boundaries.
+    """
+    return functional.smooth_l1_loss(boundary, target_boundary, beta=beta, reduction="none").mean(-1)

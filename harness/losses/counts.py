@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from harness.losses.registry import loss
 
-LOG_RATE_LIMIT = 10.0
+LOG_RATE_LIMIT = 10.0  # of r, where a wild start would overflow
 
 
 @loss(
@@ -37,3 +37,18 @@ def poisson_nll(
         rate, count, log_input=log_input, full=full and not deviance, eps=0.0, reduction="none"
     )
     return value - (count - torch.xlogy(count, count)) if deviance else value
+
+
+@loss(minimum=0.0, unit="count²")
+def count_mse(rate: Tensor, count: Tensor) -> Tensor:
+    """Squared distance of the expected count exp(r) from the count: what `mse` is to waveforms, the control of `poisson_nll`.
+
+    rate: (batch,) ln of the expected count, held to at most 10; count: (batch,). Returns (batch,). Every count has one
+    spread here, where that of a Poisson variable grows with it.
+
+    Below an expectation of 1 the tangent 1 + r stands for exp(r), whose slope dies away: a rate that an early update drove
+    down would stay there for ever. What lies below nothing is no error where nothing is there.
+    """
+    expected = torch.where(rate > 0, rate.clamp(0, LOG_RATE_LIMIT).exp(), 1 + rate)
+    error = expected - count
+    return torch.where(count > 0, error, error.clamp(min=0)).square()

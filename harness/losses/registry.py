@@ -51,6 +51,7 @@ class LossInfo:
     reference: str
     version: int
     batchwise: bool  # an item's value depends on the rest of the batch
+    void: Callable[..., torch.Tensor] | None  # which items it can say nothing of
     summary: str
 
     def resolve(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -81,12 +82,26 @@ class RegisteredLoss(nn.Module):
         make = functools.partial(info.function, **needed, **self.settings)
         # A module is registered as a child here, so its buffers join the checkpoint and its parameters the optimiser.
         self.compute: Callable[..., Any] = make() if inspect.isclass(info.function) else make
+        self.register_buffer("seen", torch.zeros(2), persistent=False)  # void items and all, in training so far
+        self.seen: torch.Tensor
 
     def forward(self, fields: Mapping[str, Any]) -> torch.Tensor:
         if missing := [name for name in self.info.fields if fields.get(name) is None]:
             raise UserError(f"loss {self.info.name} needs the field {', '.join(missing)}; given: {', '.join(fields)}")
         names = self.info.fields + tuple(name for name in self.info.optional_fields if name in fields)
+        if self.info.void is not None and self.training:
+            void = self.info.void(*(fields[name] for name in inspect.signature(self.info.void).parameters))
+            self.seen[0] += void.sum()  # added up on the device: nothing waits for it
+            self.seen[1] += len(void)
         return self.compute(**{name: fields[name] for name in names})
+
+    @property
+    def void_share(self) -> float | None:
+        """Share of the training items so far that the loss could say nothing of; None where that cannot be."""
+        if self.info.void is None:
+            return None
+        void, items = self.seen.tolist()
+        return void / max(items, 1)
 
 
 @overload
@@ -101,6 +116,7 @@ def loss(
     version: int = 1,
     aliases: tuple[str, ...] = (),
     batchwise: bool = False,
+    void: Callable[..., torch.Tensor] | None = None,
 ) -> Callable[[F], F]: ...
 def loss(
     function: Any = None,
@@ -113,13 +129,15 @@ def loss(
     version: int = 1,
     aliases: tuple[str, ...] = (),
     batchwise: bool = False,
+    void: Callable[..., torch.Tensor] | None = None,
 ) -> Any:
     """Register a function, or an nn.Module class, as a loss. It stays callable as it was, in anybody's loop.
 
     minimum: the true lower bound, a number or a function of the settings (`lambda max_db, **_: -max_db`); None if none
         is known. unit: of the value. targets: the metrics that the loss optimises directly, which therefore cannot
         judge it. reference: the paper. version: raise it when the numbers change. batchwise: an item's value depends
-        on the other items. A class `AamSoftmax` is registered as `aam_softmax`.
+        on the other items. void: from some of the fields, the items, (batch,) bool, that it can say nothing of: they are worth 0
+    without a gradient, and are counted in training. A class `AamSoftmax` is registered as `aam_softmax`.
     """
     if function is None:
         return functools.partial(
@@ -131,8 +149,9 @@ def loss(
             version=version,
             aliases=aliases,
             batchwise=batchwise,
+            void=void,
         )
-    return _register(function, minimum, unit, targets, reference, version, aliases, batchwise)
+    return _register(function, minimum, unit, targets, reference, version, aliases, batchwise, void)
 
 
 def get(name: str) -> LossInfo:
@@ -164,6 +183,7 @@ def _register(
     version: int,
     aliases: tuple[str, ...],
     batchwise: bool,
+    void: Callable[..., torch.Tensor] | None,
 ) -> Any:
     name = function.__name__
     stateful = inspect.isclass(function)
@@ -194,6 +214,7 @@ def _register(
         reference=reference,
         version=version,
         batchwise=batchwise,
+        void=void,
         summary=(inspect.getdoc(function) or "").partition("\n")[0],
     )
     _claim(info)

@@ -36,6 +36,21 @@ OF_SETS = {  # metric -> column head, and what it is
         "Calibration error (Guo et al. 2017): how far confidence, the softmax of the highest logit whatever the loss trained, "
         "lies from the share that is right, mean over 15 bins weighted by their items; lower is better.",
     ),
+    "equal_error_rate": (
+        "equal error rate ↓",
+        "Equal error rate: items are verified in pairs, half of them of one class, by the cosine of their embeddings; the share "
+        "that is wrong at the threshold where both kinds of pair are as often wrong. A pair is never of one voice where words "
+        "are told apart, nor of one prompt where voices are. 0.5 is chance; lower is better.",
+    ),
+    "open_set_auroc": (
+        "AUROC of the open set",
+        "AUROC of the open set: how likely a word that is a class gets a higher confidence than one that no training held. 0.5 is "
+        "chance.",
+    ),
+    "open_set_centroid_auroc": (
+        "AUROC by centroid",
+        "AUROC by centroid: the same by how near the nearest class centroid is.",
+    ),
     "mean_average_precision": (
         "mean average precision",
         "Mean average precision: the mean over the words of how well the items that hold a word are ranked before the others.",

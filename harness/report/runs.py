@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command void",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
@@ -33,7 +33,7 @@ COLUMNS = {
     "summaries": "run_id test_set metric value",
     "embeddings": "run_id path",
 }
-TESTED = ("matched", "mismatched", HEARD)
+TESTED = ("matched", "mismatched", "real_words", HEARD)
 STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
 NUMBERS = (*METRICS, "label", "said", "confidence", "count_error")  # of which an item may have none
 
@@ -48,7 +48,8 @@ class Results:
         version of the loss or of the harness), device, commit, updates, lr, params, targets (tuple of metric names the
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
-        (run id), experiment (id), command (that repeats the loss's runs, "" where not known).
+        (run id), experiment (id), command (that repeats the loss's runs, "" where not
+        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -225,6 +226,7 @@ def _row(
         "parent": _parent(run),
         "experiment": run.info.experiment_id,
         "command": "" if control else repeat.command(tags["loss"], tags["weighting"], content.get("study", {})),
+        "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }
 
 

@@ -54,12 +54,13 @@ def _test_set(view: View, name: str) -> dict[str, Any]:
     mine = [b for b in analysis.blocks if (b.protocol, b.test_set) == (protocol, name) and b.metric in view.headline]
     return {
         "name": name,
+        "of": words.clusters(view.task, name),
+        "remark": words.remark(view.task, name),
         "table": tables.ranking_table(analysis, protocol, name, view.headline),
         "more": tables.ranking_table(analysis, protocol, name, view.others) if view.others else [],
         "whole": recognition.of_set(view.results, protocol, name, order),
         "noise": words.noise(analysis, protocol, name),
         "identities": tables.identities_table(analysis, protocol, name),
-        "of": words.clusters(view.task),
         "judged": max((b.clusters.size - b.missing for b in mine), default=0),
         "clusters": max((b.clusters.nunique() for b in mine), default=0),
         "pairs": tables.pairs_table(analysis, protocol, name, view.headline),

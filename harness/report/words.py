@@ -47,9 +47,15 @@ def synthetic(corpus: str) -> bool:
         return False
 
 
-def clusters(task: str) -> str:
-    """What the items of a task share that makes them alike: who says a word, or which prompt is said."""
-    return "voices" if task in TASKS and TASKS[task].kind == "words" else "prompts"
+def clusters(task: str, test_set: str = "matched") -> str:
+    """What the items of a set share that makes them alike: who says a word, or which prompt is said."""
+    synthesised = task in TASKS and TASKS[task].kind == "words" and test_set != "real_words"
+    return "voices" if synthesised else "prompts"
+
+
+def remark(task: str, test_set: str) -> str:
+    """What is to be known of a judged set that is no usual test; "" where there is nothing."""
+    return TASKS[task].remarks.get(test_set, "") if task in TASKS else ""
 
 
 def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
@@ -140,6 +146,12 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         of = int((fresh["name"] == name).sum())
         why = f" ({reason})" if reason else ""
         said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what {stand_in} scores.")
+    void = fresh[fresh["void"].astype(float) > 0].groupby("name", sort=False)["void"].max()
+    for name, share in void.items():
+        said.append(
+            f"{name} could say nothing of {100 * share:.2g} % of the training items (ctc: strings that need more frames than "
+            f"they have): they count 0 and teach nothing."
+        )
     for row in each(analysis.goodhart[analysis.goodhart["protocol"] == protocol]):
         gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
         said.append(

@@ -7,6 +7,7 @@ from harness.tasks.classify import Keywords, Voices
 from harness.tasks.count import Count
 from harness.tasks.denoise import Denoise
 from harness.tasks.digits import Digits
+from harness.tasks.labels import Labels
 from harness.tasks.locate import Locate
 from harness.tasks.tags import Tags
 from harness.tasks.task import Scenes, Task
@@ -14,7 +15,7 @@ from harness.tasks.task import Scenes, Task
 __all__ = ["TASKS", "Scenes", "Task", "get"]
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Denoise(), Keywords(), Voices(), Tags(), Digits(), Count(), Locate())
+    task.name: task for task in (Denoise(), Keywords(), Voices(), Tags(), Digits(), Count(), Locate(), Labels())
 }
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from harness import metrics, signal
 from harness.data.audio import SAMPLE_RATE
+from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
 from harness.data.progress import Progress
-from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
 from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
 
 Clip = np.ndarray
@@ -43,9 +44,20 @@ class Denoise(Task):
     quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
     objectives = ("quality", *watched)
 
+    @property
+    def rules(self) -> Mapping[str, type[SceneRule]]:
+        return {"speech": MixtureRule, "pairs": PairRule}
+
     def open(
-        self, corpus: str, rule: MixtureRule, data_dir: Path | None, say: Callable[[str], None], progress: Progress
-    ) -> Scenes:
+        self,
+        corpus: str,
+        rule: MixtureRule | PairRule,
+        data_dir: Path | None,
+        say: Callable[[str], None],
+        progress: Progress,
+    ) -> Scenes | PairScenes:
+        if isinstance(rule, PairRule):
+            return open_pair_scenes(corpus, rule, data_dir, say, progress)
         return open_scenes(corpus, rule, data_dir, say, progress)
 
     def outputs(
@@ -58,7 +70,9 @@ class Denoise(Task):
         model.train()
         return clips
 
-    def control(self, name: str, examples: Sequence[Fields], scenes: Scenes, model: type[nn.Module]) -> list[Clip]:
+    def control(
+        self, name: str, examples: Sequence[Fields], scenes: Scenes | PairScenes, model: type[nn.Module]
+    ) -> list[Clip]:
         mask_max = getattr(model, "mask_max", 1.0)
         return [self.ideal(name, example["noisy"], example["clean"], mask_max) for example in examples]
 

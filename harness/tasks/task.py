@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.data.progress import Progress
-from harness.data.scenes import NoisyRule
+from harness.data.scenes import SceneRule
 from harness.metrics import Scorer
 
 Fields = Mapping[str, torch.Tensor]
@@ -23,14 +23,16 @@ Scores = tuple[dict[str, Any], list[str]]  # of one item: its metrics, and which
 
 
 class Judged(NamedTuple):
-    """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items; scores: a row an item."""
+    """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items; clusters: who speaks
+    each, or what is said; scores: a row an item."""
 
     test_set: str
     seed: int | None
     ids: Sequence[str]
+    clusters: Sequence[str]
     examples: Sequence[Fields]
     outputs: Sequence[Any]
-    scores: pd.DataFrame
+    scores: pd.DataFrame = pd.DataFrame()
 
 
 class Scenes(Protocol):
@@ -50,7 +52,8 @@ class Task(ABC):
     """given: fields of its scenes; predicted: fields that its models output; reference: the loss that every table of it holds;
     kind: of corpus, as its card says; corpus, model: where a study names none; rule: what its scenes are made by; controls:
     what is judged beside models, the first of them the one that gains are measured from; explained: for people, what the
-    controls are; judged, watched: metrics on test and on validation; objectives: what tuning may maximise.
+    controls are; remarks: for people, what a judged set is that a study may ask for beside the test; judged, watched: metrics
+    on test and on validation; objectives: what tuning may maximise.
     """
 
     name: ClassVar[str]
@@ -60,12 +63,18 @@ class Task(ABC):
     kind: ClassVar[str]
     corpus: ClassVar[str]
     model: ClassVar[str]
-    rule: ClassVar[type[NoisyRule]]
+    rule: ClassVar[type[SceneRule]]
     controls: ClassVar[tuple[str, ...]]
     explained: ClassVar[str]
+    remarks: ClassVar[Mapping[str, str]] = {}
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]
+
+    @property
+    def rules(self) -> Mapping[str, type[SceneRule]]:
+        """The rule of its scenes for every kind of corpus that it takes."""
+        return {self.kind: self.rule}
 
     @abstractmethod
     def open(
@@ -99,6 +108,11 @@ class Task(ABC):
 
     def summary(self, table: pd.DataFrame) -> dict[str, float]:
         """What can be said of a whole judged set only, from its table of scores."""
+        return {}
+
+    def across(self, sets: Mapping[str, Judged]) -> dict[str, float]:
+        """What can be said of pairs of items, or of one judged set beside another: by name, the set's first
+        ("matched/equal_error_rate")."""
         return {}
 
     @abstractmethod

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from harness.losses import get, poisson_nll
+from harness.losses import count_mse, get, poisson_nll
 from tests.losses.items import is_close
 
 
@@ -60,3 +60,23 @@ def test_the_deviance_has_the_same_gradient():
 def test_a_wild_rate_is_held():
     value = poisson_nll(torch.tensor([1e4, -1e4]), torch.tensor([0, 2]))
     torch.testing.assert_close(value, torch.tensor([22026.4658, 20.0]), rtol=1e-4, atol=1e-4)
+
+
+def test_count_mse_is_pytorchs_mse_of_the_expected_count_from_one_up():
+    rate, count = torch.linspace(0, 3, 9, dtype=torch.float64), torch.arange(9).double()
+    expected = functional.mse_loss(rate.exp(), count, reduction="none")
+    torch.testing.assert_close(count_mse(rate, count), expected)
+    torch.testing.assert_close(count_mse(numbers(1e4), numbers(0)), numbers(10).exp().square())
+
+
+def test_count_mse_goes_on_below_one_with_the_slope_that_it_has_there():
+    rate = numbers(-20, -1, -1e-9, 1e-9).requires_grad_()
+    value = count_mse(rate, numbers(3, 3, 3, 3))
+    value.sum().backward()
+    torch.testing.assert_close(value, numbers(22, 3, 2, 2).square())
+    torch.testing.assert_close(rate.grad, -2 * numbers(22, 3, 2, 2))
+
+
+def test_nothing_said_of_nothing_there_is_no_error():
+    assert count_mse(numbers(-1, -9, -1e4), numbers(0, 0, 0)).tolist() == [0, 0, 0]
+    assert count_mse(numbers(-0.5), numbers(0)).item() == 0.25

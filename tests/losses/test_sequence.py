@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from harness.losses import ctc
+from harness.losses import build, ctc
+from harness.losses.sequence import impossible
 
 UNIFORM = torch.full((1, 4, 3), math.log(1 / 3), dtype=torch.float64)
 
@@ -44,3 +45,38 @@ def test_an_impossible_string_costs_nothing_and_pulls_nowhere():
     assert value[1] > 0
     assert logits.grad[0].abs().max() == 0
     assert logits.grad[1].abs().max() > 0
+
+
+def strings(count=60, frames=8):
+    """Random strings of up to 6 tokens out of two, in up to 8 frames: many of them impossible."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 3, (count, 6), generator=generator)
+    log_probs = torch.randn(count, frames, 3, generator=generator).log_softmax(-1)
+    sizes = [torch.randint(1, most + 1, (count,), generator=generator) for most in (frames, 6)]
+    return {"log_probs": log_probs, "tokens": tokens, "frame_lengths": sizes[0], "token_lengths": sizes[1]}
+
+
+def test_impossible_strings_are_those_that_pytorch_finds_infinite():
+    given = strings()
+    infinite = torch.nn.functional.ctc_loss(
+        given["log_probs"].transpose(0, 1),
+        *(given[n] for n in ("tokens", "frame_lengths", "token_lengths")),
+        reduction="none",
+    ).isinf()
+    found = impossible(given["tokens"], given["frame_lengths"], given["token_lengths"])
+    assert torch.equal(found, infinite)
+    assert 10 < found.sum() < 50
+
+
+def test_training_counts_impossible_strings_and_judging_does_not():
+    loss, given = build("ctc"), strings()
+    assert loss.void_share == 0
+    expected = impossible(given["tokens"], given["frame_lengths"], given["token_lengths"]).double().mean()
+    loss(given)
+    easy = given | {"token_lengths": torch.zeros_like(given["token_lengths"])}
+    loss(easy)
+    assert loss.void_share == pytest.approx(float(expected) / 2)
+    loss.eval()(given)
+    assert loss.void_share == pytest.approx(float(expected) / 2)
+    assert not loss.state_dict()
+    assert build("mse").void_share is None

@@ -4,6 +4,7 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -250,3 +251,13 @@ def test_a_report_is_current_until_the_results_or_the_page_change(make_results, 
     assert not stamp.current(make_results({"mse": 1.0}, items=6, seeds=3), tmp_path)
     (tmp_path / "index.html").unlink()
     assert not stamp.current(results, tmp_path)
+
+
+def test_items_that_a_loss_could_say_nothing_of_are_told_where_there_are_any(make_results):
+    results = make_results({"mse": 0.0, "b": 1.0}, seeds=2, items=6)
+    analysis = analyse(results)
+    assert "could say nothing" not in " ".join(words.cautions(results, analysis, "p1"))
+    results.runs["void"] = np.where((results.runs["loss"] == "b") & (results.runs["seed"] == 1), 0.031, 0.0)
+    said = [line for line in words.cautions(results, analysis, "p1") if "could say nothing" in line]
+    assert len(said) == 1
+    assert said[0].startswith("b could say nothing of 3.1 % of the training items")

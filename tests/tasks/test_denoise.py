@@ -140,7 +140,7 @@ def test_sound_is_kept_of_the_first_items_and_of_the_one_that_gains_least_under_
         }
     )
     ids = [f"matched/{k}" for k in range(len(pairs))]
-    denoise.keep(tmp_path, Judged("matched", seed, ids, examples, made, scores), lambda **_: b"picture")
+    denoise.keep(tmp_path, Judged("matched", seed, ids, ids, examples, made, scores), lambda **_: b"picture")
     kept = {str(path.relative_to(tmp_path / "audio")) for path in tmp_path.rglob("*.wav")}
     wanted = {f"matched_{k}" for k in (0, 1)} | ({"worst/matched_3"} if seed == SHOWN_SEED else set())
     assert kept == {f"{stem}.{kind}.wav" for stem in wanted for kind in ("noisy", "clean", "estimate")}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness import tasks
+from harness import losses, models, tasks, train
 from harness.tasks.recognise import AT_ONCE, predictions
 from tests.real import CPU
 
@@ -62,3 +62,28 @@ def test_a_control_says_the_same_of_every_item(name):
     made = tasks.get(name).control("constant", clips(3), word_scenes(name), nn.Module)
     assert len(made) == 3
     assert all(output is made[0] for output in made)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "left"),
+    [
+        ("keywords", "cross_entropy", 0.4),
+        ("voices", "cross_entropy", 0.4),
+        ("tags", "bce_with_logits", 0.75),
+        ("digits", "ctc", 0.9),
+        ("count", "poisson_nll(deviance=True)", 0.3),
+        ("count", "count_mse", 0.4),
+        ("locate", "kl_box", 0.4),
+        ("locate", "boundary_mse", 0.3),
+    ],
+)
+def test_a_few_updates_teach_one_batch(name, loss, left):
+    task = tasks.get(name)
+    scenes = task.open(task.corpus, task.rule(), None, lambda line: None, lambda *_: None)
+    torch.manual_seed(0)
+    model = models.build(task.model, sizes=task.sizes(scenes))
+    objective, batch = losses.Objective(losses.parse(loss)), scenes.batch(0, 0, 8, CPU)
+    recipe = train.Recipe(24, 2e-3, 0.01, 0.3, 10.0)
+    curves = train.fit(model, objective, lambda step: batch, recipe, CPU, inputs=("noisy",))
+    values = [row[2] for row in curves.rows]
+    assert np.mean(values[-4:]) < left * values[0]

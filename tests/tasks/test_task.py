@@ -124,6 +124,9 @@ def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> N
     assert "What was learned by heart" in text
     trained = set(results.runs.loc[results.runs["role"] != "control", "run_id"])
     assert set(results.fitting["run_id"]) == trained
+    counts = results.runs.loc[results.runs["loss"] == "ctc", "void"]
+    assert results.runs["void"].count() == len(counts)
+    assert (counts == 0).all()  # every string of the scenes fits its frames
     assert set(results.fitting["step"]) == {4}  # the curves are read once in so few updates
     assert np.isfinite(results.fitting["value"].astype(float)).all()
 
@@ -150,8 +153,8 @@ def test_the_task_that_fits_a_loss_best_gives_its_fields_without_deriving_them()
     assert best_task(["cross_entropy"]) == best_task(["center"]) == best_task(["supcon"]) == "keywords"
     assert best_task(["bce_with_logits"]) == best_task(["multi_label_margin"]) == "tags"
     assert best_task(["ctc"]) == "digits"
-    assert best_task(["poisson_nll"]) == "count"
-    assert best_task(["kl_box"]) == best_task(["kl_box + cross_entropy"]) == "locate"
+    assert best_task(["poisson_nll"]) == best_task(["count_mse"]) == "count"
+    assert best_task(["kl_box"]) == best_task(["boundary_mse"]) == best_task(["kl_box + cross_entropy"]) == "locate"
     assert best_task(["ctc", "mse"]) == "denoise"  # none has the fields of both: the check says so
     with pytest.raises(UserError, match="unknown loss"):
         best_task(["mmse"])

@@ -1,0 +1,161 @@
+"""How corpora lie on disk: a function for each layout lists the recordings under a folder, by the name on the card."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data import folders
+from harness.data.recordings import PIECE, Recording, files, pair, paired, splits, stem
+
+if TYPE_CHECKING:
+    from harness.data.corpora import Card
+
+SILENCE, UNKNOWN = "_silence_", "_unknown_"  # the two classes of Speech Commands' benchmark that are no word
+BENCHMARK = "speech_commands_test_set_v0.02"  # its own test archive, where that was unpacked beside the words
+
+
+def voice_folders(root: Path, card: Card) -> list[Recording]:
+    """`<voice>/[folder/]<prompt>.g722`, in the folders that the card names."""
+    return _of_g722(root, card, lambda folder, name: folder)
+
+
+def tracks(root: Path, card: Card) -> list[Recording]:
+    """`<folder>/<track>.g722`: every track is a voice of its own."""
+    return _of_g722(root, card, lambda folder, name: name)
+
+
+def _of_g722(root: Path, card: Card, voice: Callable[[str, str], str]) -> list[Recording]:
+    assert card.split is not None
+    made = []
+    for folder in card.contents:
+        for path in sorted((root / folder).rglob("*.g722")):
+            name = stem(path, root / folder)
+            who = voice(folder, name)
+            made.append(Recording(f"{folder}/{name}", name, who, card.split.of(name, who), path))
+    return made
+
+
+def voicebank(root: Path, card: Card) -> list[Recording]:
+    """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`.
+
+    Noise and SNR of a pair are told by lines `p232_001 bus 2.5` of `log_testset.txt`, wherever that lies.
+    """
+    assert card.split is not None
+    told = [line.split() for log in sorted(root.rglob("log_*set*.txt")) for line in log.read_text().splitlines()]
+    heard = {words[0]: {"noise": words[1], "snr": float(words[2])} for words in told if len(words) == 3}
+    made = []
+    for clean in sorted(root.glob("clean_*set*_wav")):
+        part = clean.name.removeprefix("clean_").removesuffix("_wav")
+        for name, *both in paired(clean, root / f"noisy_{part}_wav"):
+            voice = name.partition("_")[0]
+            split = card.split.of(name, voice)
+            split = "test" if part == "testset" else "train" if split == "unused" else split
+            made.append(pair(f"{part}/{name}", name, voice, split, *both, **heard.get(name, {})))
+    return made
+
+
+def librispeech(root: Path, card: Card) -> list[Recording]:
+    """`train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac`, and so for `dev-...` and `test-...`.
+
+    Without a `test-...` (Mini LibriSpeech has none) the speakers of `dev-...` are halved.
+    """
+    of = {"train": "train", "dev": "validation", "test": "test"}
+    found = [(of[f.name.partition("-")[0]], f) for f in sorted(root.iterdir()) if f.name.partition("-")[0] in of]
+    late = sorted({path.name for split, folder in found if split == "validation" for path in folder.iterdir()})
+    halved = late[1::2] if not any(split == "test" for split, _ in found) else []
+    made = []
+    for split, folder in found:
+        for path in sorted(folder.glob("*/*/*.flac")):
+            speaker = path.parts[-3]
+            part = "test" if speaker in halved and split == "validation" else split
+            made.append(Recording(f"{folder.name}/{path.stem}", path.stem, speaker, part, path, piece=PIECE))
+    return made
+
+
+def demand(root: Path, card: Card) -> list[Recording]:
+    """`<ENVIRONMENT>/ch01.wav`; the other 15 channels are the same sound. The card tells the environments of each split."""
+    assert card.split is not None
+    return [
+        Recording(
+            f"{path.parent.name}/ch01", path.parent.name, path.parent.name, card.split.of(path.parent.name, ""), path
+        )
+        for path in sorted(root.glob("*/ch01.wav"))
+    ]
+
+
+def speech_commands(root: Path, card: Card) -> list[Recording]:
+    """`<word>/<speaker>_nohash_<n>.wav`, split by `validation_list.txt` and `testing_list.txt`, which keep speakers apart.
+
+    Where the card names words, the others are one class, silence (a second at a time of `_background_noise_/`) is another, and
+    the test is the benchmark's own if that lies there.
+    """
+    lists = {"validation_list.txt": "validation", "testing_list.txt": "test"}
+    split_of = {line.strip(): split for name, split in lists.items() for line in (root / name).read_text().splitlines()}
+    official = files(root / BENCHMARK) if card.words and (root / BENCHMARK).is_dir() else []
+    made = []
+    for path in files(root):
+        word, speaker = path.parent.name, path.stem.partition("_nohash_")[0]
+        if path.parent.parent != root or word.startswith("_"):
+            continue
+        split, label = split_of.get(f"{word}/{path.name}", "train"), word
+        if card.words:
+            label = word if word in card.words else UNKNOWN
+        if not (official and split == "test"):
+            made.append(Recording(stem(path, root), stem(path, root), speaker, split, path, label=label))
+    for path in official:
+        name = stem(path, root)
+        made.append(Recording(name, name, path.stem.partition("_nohash_")[0], "test", path, label=path.parent.name))
+    if card.words:
+        sounds = sorted((root / "_background_noise_").glob("*.wav"))
+        split_of = splits(path.stem for path in sounds)
+        for path in sounds:
+            split = split_of[path.stem]
+            if not (official and split == "test"):
+                name = f"_background_noise_/{path.stem}"
+                made.append(Recording(name, name, path.stem, split, path, label=SILENCE, piece=1.0))
+    return made
+
+
+def esc50(root: Path, card: Card) -> list[Recording]:
+    """`audio/<fold>-<clip>-<take>-<target>.wav`, told by `meta/esc50.csv`. A split is a fold, and takes turns."""
+    with open(root / "meta" / "esc50.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Recording(
+            Path(row["filename"]).stem,
+            row["src_file"],
+            row["src_file"],
+            f"fold {row['fold']}",
+            root / "audio" / row["filename"],
+            label=row["category"],
+        )
+        for row in rows
+    ]
+
+
+def fsdd(root: Path, card: Card) -> list[Recording]:
+    """`recordings/<digit>_<speaker>_<index>.wav`; the card tells the speakers of each split."""
+    assert card.split is not None
+    made = []
+    for path in sorted((root / "recordings").glob("*_*_*.wav")):
+        digit, speaker, _ = path.stem.split("_", 2)
+        made.append(Recording(path.stem, path.stem, speaker, card.split.of(path.stem, speaker), path, label=digit))
+    return made
+
+
+Reader = Callable[[Path, "Card"], list[Recording]]
+PUBLIC = (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
+OWN = (folders.pairs, folders.speech, folders.noise, folders.labels)
+READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *PUBLIC, *OWN)}
+# By what a folder is known to hold a layout, and not to be one above or below it.
+MARKS = {
+    "voicebank": ("clean_*set*_wav", "noisy_*set*_wav"),
+    "librispeech": ("train-*",),
+    "demand": ("*/ch01.wav",),
+    "speech_commands": ("testing_list.txt", "validation_list.txt"),
+    "esc50": ("meta/esc50.csv", "audio"),
+    "fsdd": ("recordings",),
+}

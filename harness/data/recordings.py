@@ -1,0 +1,94 @@
+"""One recording of a corpus, and how recordings that no list splits are split."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# What lies beside recordings without being one. Everything else is tried, whatever its name ends in.
+ABOUT = set(
+    ".txt .csv .tsv .json .jsonl .md .rst .pdf .html .xml .yaml .yml .py .log .png .jpg .jpeg .zip .gz .tgz .trn .lab".split()
+)
+
+PIECE = 8.0  # seconds: the longest clip that speech to be mixed is cut into
+LONGEST = 30.0  # seconds: the longest piece that a pair is judged in
+
+
+@dataclass(frozen=True)
+class Recording:
+    """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds.
+
+    noisy: the same speech in noise; label: its class; fault: why it cannot be used; piece: seconds beyond which it is cut into
+    pieces of equal length; noise, snr: of a pair, where its corpus tells them.
+    """
+
+    clip: str
+    name: str
+    voice: str
+    split: str
+    path: Path
+    noisy: Path | None = None
+    label: str = ""
+    fault: str = ""
+    piece: float = math.inf
+    noise: str = ""
+    snr: float = math.nan
+
+
+def files(folder: Path) -> list[Path]:
+    """All that may be a recording in a folder and below, sorted by its path."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() not in ABOUT
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def within(path: Path, folder: Path) -> str:
+    """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes."""
+    text = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def stem(path: Path, folder: Path) -> str:
+    """The same without its suffix."""
+    return within(path.with_suffix(""), folder)
+
+
+def splits(groups: Iterable[str]) -> dict[str, str]:
+    """A tenth of the groups (at least one) for the test and as many for validation, in the order of their SHA-1; the rest is for
+    training, and so is everything where there are fewer than three. A new group moves few others."""
+    order = sorted(set(groups), key=lambda group: hashlib.sha1(group.encode()).hexdigest())
+    share = max(1, round(len(order) / 10)) if len(order) >= 3 else 0
+    names = ["test"] * share + ["validation"] * share
+    return {group: names[place] if place < len(names) else "train" for place, group in enumerate(order)}
+
+
+def pair(
+    clip: str, name: str, voice: str, split: str, clean: Path | None, noisy: Path | None, **more: object
+) -> Recording:
+    """A recording in noise and without; it has a fault where one of them is missing."""
+    there = clean or noisy
+    assert there is not None
+    fault = "" if clean and noisy else f"unpaired: no {'noisy' if clean else 'clean'} one"
+    return Recording(clip, name, voice, split, there, noisy, fault=fault, piece=LONGEST, **more)  # type: ignore[arg-type]
+
+
+def paired(clean: Path, noisy: Path) -> list[tuple[str, Path | None, Path | None]]:
+    """Name, clean and noisy file of all in two folders that bear the same name, whatever its suffix, or end in the same
+    `fileid_<n>`; None for what is missing."""
+    sides = []
+    for folder in (clean, noisy):
+        names: dict[str, Path] = {}
+        for path in files(folder):
+            numbered = re.search(r"fileid_\d+$", path.stem)
+            names.setdefault(numbered[0] if numbered else stem(path, folder), path)
+        sides.append(names)
+    return [(name, sides[0].get(name), sides[1].get(name)) for name in sorted(sides[0].keys() | sides[1].keys())]
