@@ -108,7 +108,7 @@ def judge_all(
         points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
         tables += [table] if name != "validation" else []
         ids, clusters = ([getattr(item, part) for item in context.sets[name]] for part in ("id", "cluster"))
-        judged[name] = Judged(name, seed, ids, clusters, context.examples[name], output)
+        judged[name] = Judged(name, seed, ids, clusters, context.examples[name], output, table)
         context.task.keep(folder, judged[name], context.picture)
     points += [(metric, value, 0) for metric, value in context.task.across(judged).items()]
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, listening, plots, search, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -52,6 +52,7 @@ class Page(NamedTuple):
 SECTIONS = (
     Section("ranking", "Ranking", sections.ranking),
     Section("cost", "Quality and throughput", cost.section),
+    Section("equal_time", "Equal time", equal_time.section),
     Section("recognition", "What was recognised", sections.recognised),
     Section("listening", "Listen", listening.section),
     Section("convergence", "Convergence", sections.convergence),
@@ -64,8 +65,8 @@ SECTIONS = (
 
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
-    """Write index.html, throughput.html, a page a protocol and ranking.csv, pairs.csv, throughput.csv into `folder` (made if
-    needed). Returns the path of the index.
+    """Write the index, throughput, a page a protocol (each .html and .md), ranking.csv, pairs.csv, throughput.csv, and
+    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the index
     comes last. Raises ValueError for two runs of one loss and seed.
@@ -75,30 +76,37 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
     write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
     write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
-    pages = _pages(results, analysis)
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
+    if timed is not None:
+        write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
+    pages = _pages(results, analysis, timed)
     for page in pages:
         page.view.media.place(folder / page.view.stem)
         write(folder / f"{page.view.stem}.html", html("protocol", page=page))
+        write(folder / f"{page.view.stem}.md", markdown.protocol(page))
     addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
     write(folder / "throughput.html", html("throughput", models=models))
+    write(folder / "throughput.md", markdown.throughput(models))
+    write(folder / "index.md", markdown.index(pages))
     return write(folder / "index.html", html("index", pages=pages, measured=bool(models)))
 
 
 def render(results: Results, analysis: Analysis, protocol: str | None = None) -> str:
     """The page of a protocol (the first, if none is named) as one string of HTML; the index where there is none."""
-    pages = [page for page in _pages(results, analysis) if protocol in (None, page.view.protocol)]
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
+    pages = [page for page in _pages(results, analysis, timed) if protocol in (None, page.view.protocol)]
     if not pages:
         return html("index", pages=[], measured=not results.throughput.empty)
     pages[0].view.media.place()
     return html("protocol", page=pages[0])
 
 
-def _pages(results: Results, analysis: Analysis) -> list[Page]:
+def _pages(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
     protocols = [] if results.runs.empty else list(dict.fromkeys(results.runs["protocol"]))
     pages = []
     for protocol in protocols:
-        view = View(results, analysis, str(protocol))
+        view = View(results, analysis, str(protocol), timed)
         shown = [(section, it) for section in SECTIONS if (it := section.show(view))]
         pages.append(Page(view, sections.about(view), sections.answer(view), shown))
     return pages
