@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from harness.metrics import ScoringError
 from harness.tasks.task import Judged
 
 if TYPE_CHECKING:
-    from harness.trial import Context
+    from harness.context import Context
 
 UNSEEN = 10**6  # the step from which on batches are made that no update sees
 
@@ -80,6 +80,17 @@ def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
     return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
 
 
+def scores(context: Context, now: Mapping[str, float]) -> dict[str, float]:
+    """The selection score of validation means; where a study has several objectives, their mean on a shared scale, and the
+    value of each that is no metric."""
+    names, task = context.study.objectives, context.task
+    if len(names) == 1:
+        return {"score": task.selection(names[0], now, control_means(context))}
+    shares = [task.share(name, now, control_means(context)) for name in names]
+    composed = {name: task.selection(name, now, control_means(context)) for name in names if name not in now}
+    return {**composed, "score": sum(shares) / len(shares)}
+
+
 def judge_all(
     context: Context, made: Callable[[str], Sequence[Any]], sets: Sequence[str], folder: Path, seed: int | None = None
 ) -> list[outbox.Point]:
@@ -97,7 +108,7 @@ def judge_all(
         points += [(f"{name}/{metric}", value, 0) for metric, value in (means(table, names) | summary).items()]
         tables += [table] if name != "validation" else []
         ids, clusters = ([getattr(item, part) for item in context.sets[name]] for part in ("id", "cluster"))
-        judged[name] = Judged(name, seed, ids, clusters, context.examples[name], output)
+        judged[name] = Judged(name, seed, ids, clusters, context.examples[name], output, table)
         context.task.keep(folder, judged[name], context.picture)
     points += [(metric, value, 0) for metric, value in context.task.across(judged).items()]
     pd.concat(tables).to_csv(folder / "scores.csv", index=False)

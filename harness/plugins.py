@@ -1,4 +1,4 @@
-"""Files of a user's own that register losses (`@loss`) and models (`@model`)."""
+"""Files of a user's own that register losses (`@loss`), models (`@model`) and weightings (`@weighting`)."""
 
 from __future__ import annotations
 

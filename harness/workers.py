@@ -19,8 +19,10 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import spec, study, tasks, trial
+from harness import spec, study, tasks
+from harness.context import Context
 from harness.data.progress import Progress, unseen
+from harness.devices import pick_device
 from harness.errors import UserError, in_one_line
 from harness.process import keep_memory, limit_threads
 from harness.study import Event
@@ -46,7 +48,7 @@ def worker_count(options: Options) -> int:
 
     if options.workers:
         return options.workers
-    device = trial.pick_device(options.device)
+    device = pick_device(options.device)
     return (
         torch.cuda.device_count()
         if device.type == "cuda" and device.index is None
@@ -68,7 +70,7 @@ def open_study(
     say: Callable[[str], None],
     progress: Progress = unseen,
     rank: int = 0,
-) -> trial.Context:
+) -> Context:
     """Everything that trials need, in this process, with so many threads; recordings are fetched and decoded if need be."""
     import torch
 
@@ -77,12 +79,12 @@ def open_study(
 
     keep_memory()
     torch.set_num_threads(threads)
-    device = trial.pick_device(options.device)
+    device = pick_device(options.device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank % torch.cuda.device_count())
     tracker = Tracker(options.tracking_uri)
     scenes = tasks.get(loaded.task).open(loaded.corpus, loaded.scenes, options.data_dir, say, progress)
-    return trial.Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
+    return Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
 
 
 def _picture(**arguments: Any) -> bytes:
@@ -91,7 +93,7 @@ def _picture(**arguments: Any) -> bytes:
     return plots.spectrogram(**arguments)
 
 
-def run(context: trial.Context, options: Options, console: Console) -> list[str]:
+def run(context: Context, options: Options, console: Console) -> list[str]:
     """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
     plan = study.plan(context)
     workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))

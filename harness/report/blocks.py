@@ -71,8 +71,9 @@ def baseline(names: Collection[str]) -> str:
 def named(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that a report shows, with a column `name`, unique per protocol and loss, and NA stale read as False.
 
-    A stale run is left out where a fresh one of the same loss exists. Losses that differ only in their weighting get it
-    in brackets. Raises ValueError if a loss has two runs of one seed: which to rank is for the selection to decide.
+    A stale run is left out where a fresh one of the same loss exists, or one of a later version. Losses that differ only in their
+    weighting, or in the network of that name, get it in brackets. Raises ValueError if a loss has two runs of one seed: which to
+    rank is for the selection to decide.
     """
     runs = runs.copy()
     runs["weighting"] = runs["weighting"].fillna("")
@@ -80,10 +81,13 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
     runs["seed"] = runs["seed"].astype("Int64")
     loss = ["protocol", "loss", "weighting"]
     none_fresh = runs.groupby(loss)["stale"].transform("all")
-    runs = runs[~runs["stale"] | none_fresh].copy()
-    ambiguous = runs.groupby(["protocol", "loss"])["weighting"].transform("nunique") > 1
-    bracketed = runs["loss"] + " (" + runs["weighting"].replace("", "no weighting") + ")"
-    runs["name"] = runs["loss"].where(~ambiguous, bracketed)
+    latest = runs["parent"] == runs.groupby(loss)["parent"].transform("last")
+    runs = runs[~runs["stale"] | (none_fresh & latest)].copy()
+    by_weighting = runs.groupby(loss[:2])["weighting"].transform("nunique") > 1
+    by_variant = runs.groupby(loss)["variant"].transform("nunique") > 1
+    weighting, variant = runs["weighting"].replace("", "no weighting"), "network " + runs["variant"]
+    differs = weighting.where(by_weighting, variant).where(~(by_weighting & by_variant), weighting + ", " + variant)
+    runs["name"] = runs["loss"].where(~(by_weighting | by_variant), runs["loss"] + " (" + differs + ")")
     twice = runs[runs.duplicated(["protocol", "name", "seed"], keep=False)]
     if len(twice):
         row = twice.iloc[0]

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from harness.report import plots, tables
-from harness.report.numbers import times
 from harness.report.ranking import Analysis
 from harness.report.view import View, svg
 
@@ -33,6 +32,8 @@ FORMS = {
     "updates_per_s": ".1f",
     "audio_s_per_s": ".0f",
     "loss_ms": ".2f",
+    "step_ratio": ".2f",
+    "loss_ratio": ".2f",
     "peak_mib": ".0f",
 }
 MEASURE = ["device", "threads", "dtype"]
@@ -138,7 +139,7 @@ def _pictures(view: View, rows: pd.DataFrame) -> list[tuple[str, Markup]]:
 def _cell(row: pd.Series | None, key: str) -> str:
     if row is None or pd.isna(row[key]):
         return "–"
-    return times(float(row[key])).removesuffix(" ×") if key.endswith("_ratio") else format(float(row[key]), FORMS[key])
+    return format(float(row[key]), FORMS[key])
 
 
 def _place(device: object, threads: object, dtype: object) -> str:

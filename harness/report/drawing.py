@@ -74,8 +74,11 @@ def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
 
 
 def short(name: str, length: int = 34) -> str:
-    """A name cut to `length` characters, with an ellipsis."""
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """A name cut to `length` characters, with an ellipsis where its middle was: what tells two losses apart is at the end."""
+    if len(name) <= length:
+        return name
+    end = (length - 1) // 2
+    return f"{name[: length - 1 - end]}…{name[-end:]}"
 
 
 def svg(figure: Figure, tight: bool = False) -> bytes:

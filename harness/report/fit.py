@@ -35,9 +35,8 @@ def gaps(results: Results, protocol: str) -> list[dict]:
     and change, change_low, change_high: the gap against that of the reference loss, paired by seed and item within each set.
     Empty without a set of what training hears.
     """
-    own = results.runs.loc[results.runs["protocol"] == protocol, "run_id"] if len(results.runs) else []
     scores = results.scores
-    if scores.empty or not (scores["run_id"].isin(own) & (scores["test_set"] == HEARD)).any():
+    if scores.empty or HEARD not in set(scores["test_set"]):
         return []
     found = {(b.test_set, b.metric): b for b in blocks(results) if b.protocol == protocol and b.metric in HEADLINE}
     runs = results.runs

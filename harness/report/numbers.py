@@ -13,16 +13,8 @@ def digits(metric: str) -> int:
 
 
 def times(ratio: float) -> str:
-    """A ratio of costs: "3.1 ×", "12 ×"; a dash for NaN."""
-    return (
-        "–"
-        if pd.isna(ratio)
-        else f"{ratio:.0f} ×"
-        if ratio >= 10
-        else f"{ratio:.2g} ×"
-        if ratio < 1
-        else f"{ratio:.1f} ×"
-    )
+    """A ratio of costs in a sentence: "3.1 ×", "12 ×"; a dash for NaN."""
+    return "–" if pd.isna(ratio) else f"{ratio:.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×"
 
 
 def number(metric: str, value: float, signed: bool = False) -> str:

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, listening, plots, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -52,52 +52,61 @@ class Page(NamedTuple):
 SECTIONS = (
     Section("ranking", "Ranking", sections.ranking),
     Section("cost", "Quality and throughput", cost.section),
+    Section("equal_time", "Equal time", equal_time.section),
     Section("recognition", "What was recognised", sections.recognised),
     Section("listening", "Listen", listening.section),
     Section("convergence", "Convergence", sections.convergence),
     Section("fitting", "What was learned by heart", sections.fitting),
     Section("learning_rates", "Learning rate", sections.learning_rates),
+    Section("balance", "Weights and searches", search.section),
     Section("method", "How it was measured", sections.method),
     Section("recordings", "Recordings", sections.recordings),
 )
 
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
-    """Write index.html, throughput.html, a page a protocol and ranking.csv, pairs.csv, throughput.csv into `folder` (made if
-    needed). Returns the path of the index.
+    """Write the index, throughput, a page a protocol (each .html and .md), ranking.csv, pairs.csv, throughput.csv, and
+    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the index
     comes last. Raises ValueError for two runs of one loss and seed.
     """
     analysis = analysis or analyse(results)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
-    _write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
-    _write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
-    pages = _pages(results, analysis)
+    write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
+    write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
+    write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
+    if timed is not None:
+        write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
+    pages = _pages(results, analysis, timed)
     for page in pages:
         page.view.media.place(folder / page.view.stem)
-        _write(folder / f"{page.view.stem}.html", _html("protocol", page=page))
+        write(folder / f"{page.view.stem}.html", html("protocol", page=page))
+        write(folder / f"{page.view.stem}.md", markdown.protocol(page))
     addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
-    _write(folder / "throughput.html", _html("throughput", models=models))
-    return _write(folder / "index.html", _html("index", pages=pages, measured=bool(models)))
+    write(folder / "throughput.html", html("throughput", models=models))
+    write(folder / "throughput.md", markdown.throughput(models))
+    write(folder / "index.md", markdown.index(pages))
+    return write(folder / "index.html", html("index", pages=pages, measured=bool(models)))
 
 
 def render(results: Results, analysis: Analysis, protocol: str | None = None) -> str:
     """The page of a protocol (the first, if none is named) as one string of HTML; the index where there is none."""
-    pages = [page for page in _pages(results, analysis) if protocol in (None, page.view.protocol)]
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
+    pages = [page for page in _pages(results, analysis, timed) if protocol in (None, page.view.protocol)]
     if not pages:
-        return _html("index", pages=[], measured=not results.throughput.empty)
+        return html("index", pages=[], measured=not results.throughput.empty)
     pages[0].view.media.place()
-    return _html("protocol", page=pages[0])
+    return html("protocol", page=pages[0])
 
 
-def _pages(results: Results, analysis: Analysis) -> list[Page]:
+def _pages(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
     protocols = [] if results.runs.empty else list(dict.fromkeys(results.runs["protocol"]))
     pages = []
     for protocol in protocols:
-        view = View(results, analysis, str(protocol))
+        view = View(results, analysis, str(protocol), timed)
         shown = [(section, it) for section in SECTIONS if (it := section.show(view))]
         pages.append(Page(view, sections.about(view), sections.answer(view), shown))
     return pages
@@ -119,11 +128,12 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _html(name: str, **given: Any) -> str:
-    return _environment().get_template(f"{name}.html.j2").render(**given)
+def html(template: str, /, **given: Any) -> str:
+    """A page of a template, which finds what is given by its names."""
+    return _environment().get_template(f"{template}.html.j2").render(**given)
 
 
-def _write(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
     """Write beside, then rename: a reader never sees half a file, and a crash leaves the old one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
     try:

@@ -17,7 +17,20 @@ from numpy.typing import ArrayLike
 
 from harness.metrics import METRICS
 from harness.report.blocks import each
-from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, INK, RED, STYLE, pareto, short, spread, svg, trimmed
+from harness.report.drawing import (
+    BLUE,
+    DASHES,
+    GREY,
+    HIGHLIGHTS,
+    INK,
+    RED,
+    STYLE,
+    pareto,
+    short,
+    spread,
+    svg,
+    trimmed,
+)
 
 
 def metric_label(metric: str) -> str:
@@ -72,32 +85,43 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
     """Validation metrics, or other curves of a training, over updates, mean over seeds; a few losses in colour, all others
     as grey context. SVG.
 
-    curves: loss, metric, step (update, or what `along` says), value. highlight: at most 6 losses, the best first; they get
+    curves: loss, metric, step (update, or what `along` says), value, and seconds where they are drawn along "seconds": of equal
+    steps the mean over seeds. highlight: at most 6 losses, the best first; they get
     the legend.
     """
     metrics = list(dict.fromkeys(curves["metric"]))
     highlight = highlight[: len(HIGHLIGHTS)]
-    mean = curves.groupby(["metric", "loss", "step"], sort=False)["value"].mean()
+    place = "seconds" if along == "seconds" else "step"
+    mean = (
+        curves.assign(at=curves[place].astype(float))
+        .groupby(["metric", "loss", "step"], sort=False)[["at", "value"]]
+        .mean()
+    )
     columns = min(2, len(metrics))
     lines = -(-len(metrics) // columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * columns + 0.4, 2.5 * lines + 0.7))
         axes = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         for ax, metric in zip(axes, metrics, strict=False):
-            of_metric = mean[metric]
+            of_metric = mean.loc[metric]
             losses = list(of_metric.index.unique("loss"))
             for loss in [name for name in losses if name not in highlight]:
-                ax.plot(of_metric[loss].sort_index(), color=GREY, lw=0.9, alpha=0.55)
+                ax.plot(*_line(of_metric, loss), color=GREY, lw=0.9, alpha=0.55)
             for k in reversed(range(len(highlight))):
                 if highlight[k] in losses:
-                    curve = of_metric[highlight[k]].sort_index()
-                    ax.plot(curve, color=HIGHLIGHTS[k], ls=DASHES[k], lw=1.8, label=short(highlight[k]))
+                    ax.plot(
+                        *_line(of_metric, highlight[k]),
+                        color=HIGHLIGHTS[k],
+                        ls=DASHES[k],
+                        lw=1.8,
+                        label=short(highlight[k]),
+                    )
             ax.set_title(metric_label(metric), loc="left")
             ax.grid(axis="y")
             sns.despine(ax=ax)
         for ax in trimmed(axes, len(metrics), columns):
             ax.set_xlabel(along)
-            if curves["step"].nunique() <= 6:
+            if place == "step" and curves["step"].nunique() <= 6:
                 ax.set_xticks(sorted(curves["step"].unique()))
         handles = {
             label: h for ax in axes[: len(metrics)] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
@@ -109,38 +133,65 @@ def convergence(curves: pd.DataFrame, highlight: list[str], along: str = "update
         return svg(figure)
 
 
+def _line(table: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    own: pd.DataFrame = table[table.index.get_level_values("loss") == loss].sort_values("at")
+    return own["at"].to_numpy(), own["value"].to_numpy()
+
+
 def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
     """Selection score over learning rate, one small panel a loss, the chosen rate circled, diverged rates crossed. SVG.
 
-    tuning: loss, lr, score (NaN = diverged), chosen (bool). order: the losses in reading order.
+    tuning: loss, lr, score (NaN = diverged), chosen (bool). order: the losses in reading order. All panels lie in one pair of
+    axes, each a unit square of its own, on one scale: a hundred pairs would take a minute to draw.
     """
     columns = min(5, len(order))
     lines = -(-len(order) // columns)
+    tuning = tuning[tuning["loss"].isin(order)].assign(
+        score=lambda rows: rows["score"].astype(float)
+    )  # None: none finished
+    known, rates = tuning["score"].dropna(), np.log10(tuning["lr"].astype(float))
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    span = (high - low) or 1.0
+    x = pd.Series(0.1 + 0.8 * (rates - rates.min()) / ((rates.max() - rates.min()) or 1.0), tuning.index)
+    y = (0.18 + 0.72 * (tuning["score"] - low) / span).fillna(0.07)  # diverged ones lie below all others
+    place = tuning["loss"].map({loss: k for k, loss in enumerate(order)})
+    spots = tuning.assign(x=x + 1.15 * (place % columns), y=y - 1.45 * (place // columns)).sort_values("lr")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.85 * columns + 0.5, 1.35 * lines + 0.5))
-        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        tuning = tuning.assign(score=tuning["score"].astype(float))  # None where no trial finished
-        known = tuning["score"].dropna()
-        floor = known.min() - 0.08 * (np.ptp(known) or 1.0) if len(known) else 0.0
-        for ax, loss in zip(axes, order, strict=False):
-            rows = tuning[tuning["loss"] == loss].sort_values("lr")
-            ax.plot(rows["lr"], rows["score"], "o-", color=GREY, ms=3, lw=1.1)
-            chosen, lost = rows[rows["chosen"].astype(bool)], rows[rows["score"].isna()]
-            ax.plot(chosen["lr"], chosen["score"], "o", color=BLUE, ms=6.5, mfc="none", mew=1.6)
-            ax.plot(lost["lr"], np.full(len(lost), floor), "x", color=RED, ms=5, mew=1.4)
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter(lambda rate, _: f"{rate:.0e}".replace("e-0", "e-"))
-            ax.margins(x=0.12, y=0.12)
-            ax.set_title(short(loss, 22), fontsize=7.5, fontweight="normal", pad=3)
-            ax.grid(axis="y")
-            ax.tick_params(labelsize=7)
-            ax.minorticks_off()
-            sns.despine(ax=ax)
-        trimmed(axes, len(order), columns)
-        figure.supxlabel("learning rate", fontsize=8.5)
-        figure.supylabel("selection score", fontsize=8.5)
-        figure.tight_layout(w_pad=0.6, h_pad=0.7)
-        return svg(figure)
+        ax = figure.subplots()
+        for k, loss in enumerate(order):
+            left, bottom = 1.15 * (k % columns), -1.45 * (k // columns)
+            own = spots[(spots["loss"] == loss) & spots["score"].notna()]
+            ax.plot(own["x"], own["y"], "o-", color=GREY, ms=3, lw=1.1)
+            ax.plot([left, left, left + 1], [bottom + 1, bottom, bottom], color=GREY, lw=0.6)
+            ax.text(left + 0.5, bottom + 1.04, short(loss, 24), fontsize=7.5, ha="center", va="bottom")
+        chosen, lost = spots[spots["chosen"].astype(bool)], spots[spots["score"].isna()]
+        ax.plot(chosen["x"], chosen["y"], "o", color=BLUE, ms=6.5, mfc="none", mew=1.6)
+        ax.plot(lost["x"], lost["y"], "x", color=RED, ms=5, mew=1.4)
+        for k in range(max(0, len(order) - columns), len(order)):
+            for rate in sorted({rates.min(), rates.max()}):
+                at = 1.15 * (k % columns) + 0.1 + 0.8 * (rate - rates.min()) / ((rates.max() - rates.min()) or 1.0)
+                ax.text(
+                    at,
+                    -1.45 * (k // columns) - 0.06,
+                    f"{10**rate:.0e}".replace("e-0", "e-"),
+                    fontsize=7,
+                    ha="center",
+                    va="top",
+                )
+        for line in range(lines if len(known) else 0):
+            for value in sorted({low, high}):
+                at = 0.18 + 0.72 * (value - low) / span - 1.45 * line
+                ax.text(-0.04, at, f"{value:.2f}".replace("-", "−"), fontsize=7, ha="right", va="center")
+        ax.set(
+            xlim=(-0.3, 1.15 * columns - 0.15),
+            ylim=(-1.45 * (lines - 1) - 0.3, 1.3),
+            xlabel="learning rate",
+            ylabel="selection score",
+        )
+        ax.spines[:].set_visible(False)
+        ax.set(xticks=[], yticks=[])
+        return svg(figure, tight=True)
 
 
 def quality_cost(points: pd.DataFrame, quality: str) -> bytes:
@@ -195,7 +246,7 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
     noisy, clean, estimate: (samples,), any length from one sample on, silence included.
     """
     panels = {"noisy": noisy, "clean": clean, "estimate": estimate}
-    powers = {name: _power(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
+    powers = {name: power(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
     top = max(float(p.max()) for p in powers.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.5), facecolor="white")
@@ -205,11 +256,11 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         )
         scale = axes[3]
         axes = axes[:3]
-        for ax, (name, power) in zip(axes, powers.items(), strict=True):
+        for ax, (name, shown) in zip(axes, powers.items(), strict=True):
             seconds = np.size(panels[name]) / sample_rate
             extent = (0, seconds, 0, sample_rate / 2000)
             image = ax.imshow(
-                power, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent
+                shown, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent
             )
             ax.set_title(name)
             ax.set_xlabel("s")
@@ -221,7 +272,7 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         return buffer.getvalue()
 
 
-def _power(x: np.ndarray, sample_rate: int) -> np.ndarray:
+def power(x: np.ndarray, sample_rate: int) -> np.ndarray:
     """(bins, frames) power in dB of 32 ms Hann frames with 8 ms hop; a shorter clip is padded to one frame."""
     size, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
     x = np.pad(x, (0, max(0, size - len(x))))

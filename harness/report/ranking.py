@@ -108,8 +108,8 @@ def analyse(results: Results) -> Analysis:
     made = [block for block in blocks(results) if block.test_set != HEARD]
     for block in made:
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
-        own_pairs, beats, order = _compare(block)
         twins = results.identities.get(block.protocol, [])
+        own_pairs, beats, order = _compare(block, twins)
         ranking += [facts[block.protocol, row["loss"]] | row | key for row in _rows(block, beats, order, twins)]
         pairs += [row | key for row in own_pairs]
         gains += [row | key for row in _gains(block)]
@@ -170,8 +170,9 @@ def _estimates(differences: list[np.ndarray], clusters: np.ndarray) -> Estimate:
     return Estimate(*columns)
 
 
-def _compare(block: Block) -> tuple[list[dict], np.ndarray, list[str]]:
-    """Rows of `pairs`, the matrix (losses, losses) "row beats column for certain", the losses best mean first."""
+def _compare(block: Block, twins: list[identities.Group]) -> tuple[list[dict], np.ndarray, list[str]]:
+    """Rows of `pairs`, the matrix (losses, losses) "row beats column for certain", the losses best mean first. Of twins, which must
+    tie, none beats another by less than rounding shows."""
     order = sorted(block.losses, key=lambda name: -block.losses[name].to_numpy().mean())
     couples = list(combinations(range(len(order)), 2))
     differences = [block.difference(order[i], order[j]) for i, j in couples]
@@ -182,7 +183,9 @@ def _compare(block: Block) -> tuple[list[dict], np.ndarray, list[str]]:
     beats = np.zeros((len(order), len(order)), dtype=bool)
     rows = []
     for k, (i, j) in enumerate(couples):
-        if adjusted[k] < ALPHA:  # NaN (one seed) is not below: nothing is known, so they are tied
+        twin = any(order[i] in group and order[j] in group for group in twins)
+        differs = not twin or identities.apart(block.metric, adjusted[k], low[k], high[k])
+        if adjusted[k] < ALPHA and differs:  # NaN (one seed) is not below: nothing is known, so they are tied
             beats[(i, j) if estimate.mean[k] > 0 else (j, i)] = True
         rows.append(
             {"a": order[i], "b": order[j], "diff": estimate.mean[k], "low": low[k], "high": high[k]}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from harness import losses, spec
 from harness.metrics import METRICS
+from harness.report import repeat, searched
 from harness.report.blocks import HEARD
-from harness.tasks.classify import SHOWN_SEED
+from harness.report.searched import Found
+from harness.tasks.task import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker
 
 if TYPE_CHECKING:
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read preliminary void",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command void",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib "
     "model",
-    "audio": "run_id item kind path",
+    "audio": "run_id item kind path worst",
     "fitting": "run_id metric step value",
     "summaries": "run_id test_set metric value",
     "embeddings": "run_id path",
@@ -45,8 +47,10 @@ class Results:
         loss (as shown), weighting, role ("loss", "reference", "control"), tuning ("tuned", "shipped" or ""),
         seed (Int64, NA for controls), state ("finished", "diverged"), reason (why it diverged), stale (bool: made by an older
         version of the loss or of the harness), device, commit, updates, lr, params, targets (tuple of metric names the
-        loss optimises directly), studies_read (how many studies have read the test list), preliminary (bool: quick item counts),
-        void (share of the training items that the loss could say nothing of, NaN where that cannot be).
+        loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
+        (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
+        (run id), experiment (id), command (that repeats the loss's runs, "" where not
+        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -58,7 +62,8 @@ class Results:
         edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib,
         model (in whose training the step was measured).
-    audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run.
+    audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run, and worst
+        (bool: the item is one of those on which the loss did worst).
     notes: protocol -> sentences to print on its page (attribution of the corpora, flaws of the recordings).
     fitting: run_id, metric, step, value: the loss in training (mean over the updates since the row before) and the weights'
         penalty, of the runs that were judged on what training hears too.
@@ -66,6 +71,9 @@ class Results:
     summaries: one row per run, test set and metric that only a whole set has: run_id, test_set, metric, value.
     embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
     classes: protocol -> names of the classes, in the order of their labels.
+    search: weights of combinations, and what was searched: see `searched.Found`.
+    ui: address of MLflow's UI over the store.
+    equal_time: the same with the runs that had equal time instead of equal updates; None where there are none.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
     gates: protocol -> what the unprocessed test set of a published corpus has, and whether that is what is published.
     """
@@ -83,7 +91,10 @@ class Results:
     embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
+    search: Found = field(default_factory=Found)
     gates: dict[str, str] = field(default_factory=dict)
+    ui: str = repeat.LOCAL
+    equal_time: Results | None = None
 
 
 def read(tracker: Tracker) -> Results:
@@ -93,31 +104,59 @@ def read(tracker: Tracker) -> Results:
         r.info.run_id: json.loads(r.data.tags.get("selected", "{}")) for r in runs if r.data.tags["phase"] == "parent"
     }
     settled = [run for run in runs if run.data.tags.get("state") in SETTLED]
-    tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected)]
     readers = _readers(settled)
-    rows = [_row(run, selected, readers) for run in tested]
+    tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected, "confirm")]
+    specs = _specs(tracker, tested)
+    protocols = {run.data.tags["protocol"]: specs[_parent(run)] for run in reversed(tested)}
     finished = [run for run in tested if run.data.tags["state"] == "finished"]
-    specs = {
-        run.data.tags["protocol"]: tracker.read_json(run.info.run_id, "spec.json") or {}
-        for run in {run.data.tags["protocol"]: run for run in tested}.values()
-    }
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
-    return Results(
-        runs=_frame("runs", rows).astype({"seed": "Int64"}),
+    results = Results(
+        runs=_runs(tested, selected, readers, specs),
         scores=scores,
         curves=_curves(tracker, finished),
         tuning=_frame("tuning", _tuning(settled, selected)),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
-        notes={name: content.get("notes", []) for name, content in specs.items()},
+        notes={name: content.get("notes", []) for name, content in protocols.items()},
         fitting=_fitting(tracker, [run for run in finished if run.info.run_id in heard]),
         identities=_identities(runs),
         summaries=_frame("summaries", _summaries(finished)),
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
-        classes={name: tuple(content.get("classes", ())) for name, content in specs.items()},
-        imbalance={name: _imbalance(content) for name, content in specs.items()},
+        classes={name: tuple(content.get("classes", ())) for name, content in protocols.items()},
+        imbalance={name: _imbalance(content) for name, content in protocols.items()},
+        search=searched.read(tracker, runs, finished),
         gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
+        ui=repeat.ui(tracker.uri),
+    )
+    timed = [run for run in settled if _is_selected(run, selected, "equal_time")]
+    if timed:
+        timed = [*(run for run in tested if run.data.tags["phase"] == "control"), *timed]
+        ended = [run for run in timed if run.data.tags["state"] == "finished"]
+        results.equal_time = replace(
+            results,
+            runs=_runs(timed, selected, readers, specs | _specs(tracker, timed)),
+            scores=_tables("scores", tracker, ended, "scores.csv"),
+            curves=_curves(tracker, ended),
+        )
+    return results
+
+
+def _parent(run: Run) -> str:
+    return run.data.tags.get("mlflow.parentRunId", "")
+
+
+def _specs(tracker: Tracker, tested: list[Run]) -> dict[str, dict[str, Any]]:
+    """Parent run -> what the first of its runs followed from."""
+    first = {_parent(run): run.info.run_id for run in reversed(tested)}
+    return {parent: tracker.read_json(run, "spec.json") or {} for parent, run in first.items()}
+
+
+def _runs(
+    tested: list[Run], selected: dict[str, Any], readers: dict[str, tuple[int, int]], specs: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
+    return _frame("runs", [_row(run, selected, readers, specs[_parent(run)]) for run in tested]).astype(
+        {"seed": "Int64"}
     )
 
 
@@ -133,23 +172,29 @@ def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS[name].split())
 
 
-def _is_selected(run: Run, selected: dict[str, Any]) -> bool:
-    choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
-    return run.data.tags["phase"] == "confirm" and _same(run.data.params["lr"], choice.get("lr"))
+def _is_selected(run: Run, selected: dict[str, Any], phase: str) -> bool:
+    """Whether a run of that phase has the setting that its parent says was selected: the rate, or all that a search chose."""
+    choice = selected.get(_parent(run), {})
+    values = choice.get("values") or {"lr": choice.get("lr")}
+    return run.data.tags["phase"] == phase and all(_same(run.data.params.get(k), v) for k, v in values.items())
 
 
 def _same(a: Any, b: Any) -> bool:
     return a is not None and b is not None and f"{float(a):.6g}" == f"{float(b):.6g}"
 
 
-def _readers(settled: list[Run]) -> dict[str, int]:
-    """How many losses' confirm phases have read each pair of test lists."""
-    pairs = {
-        (run.data.tags["test_list"], run.data.tags.get("mlflow.parentRunId"))
-        for run in settled
-        if run.data.tags["phase"] == "confirm"
-    }
-    return {name: sum(other == name for other, _ in pairs) for name in {name for name, _ in pairs}}
+def _readers(settled: list[Run]) -> dict[str, tuple[int, int]]:
+    """Pair of test lists -> how many studies, and how many losses of theirs, have read it by a trained net."""
+    read = pd.DataFrame(
+        [
+            (run.data.tags["test_list"], run.data.tags["study"], _parent(run))
+            for run in settled
+            if run.data.tags["phase"] in ("confirm", "equal_time")
+        ],
+        columns=["list", "study", "parent"],
+    )
+    counts = read.groupby("list").nunique()
+    return {str(name): (int(row["study"]), int(row["parent"])) for name, row in counts.iterrows()}
 
 
 def _stale(tags: dict[str, str]) -> bool:
@@ -161,7 +206,9 @@ def _stale(tags: dict[str, str]) -> bool:
     )
 
 
-def _row(run: Run, selected: dict[str, Any], readers: dict[str, int]) -> dict[str, Any]:
+def _row(
+    run: Run, selected: dict[str, Any], readers: dict[str, tuple[int, int]], content: dict[str, Any]
+) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     control = tags["phase"] == "control"
     lr = None if control else float(run.data.params["lr"])
@@ -172,7 +219,7 @@ def _row(run: Run, selected: dict[str, Any], readers: dict[str, int]) -> dict[st
             for name in ("task", "corpus", "model", "protocol", "loss", "weighting", "state", "device", "commit")
         },
         "role": "control" if control else "reference" if tags["loss"] == tags["reference"] else "loss",
-        "tuning": "" if control else selected[tags["mlflow.parentRunId"]]["tuning"],
+        "tuning": "" if control else selected[_parent(run)]["tuning"],
         "seed": None if control else int(tags["seed"]),
         "reason": tags.get("reason", ""),
         "stale": _stale(tags),
@@ -180,8 +227,12 @@ def _row(run: Run, selected: dict[str, Any], readers: dict[str, int]) -> dict[st
         "lr": lr,
         "params": metrics.get("parameters"),
         "targets": tuple(tags["targets"].split()),
-        "studies_read": readers.get(tags["test_list"], 0),
+        **dict(zip(("studies_read", "losses_read"), readers.get(tags["test_list"], (0, 0)), strict=True)),
         "preliminary": tags["preliminary"] == "True",
+        "variant": " ".join(text[:6] for _, text in sorted(content.get("loss", {}).get("named", {}).items())),
+        "parent": _parent(run),
+        "experiment": run.info.experiment_id,
+        "command": "" if control else repeat.command(tags["loss"], tags["weighting"], content.get("study", {})),
         "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }
 
@@ -197,7 +248,7 @@ def _tables(name: str, tracker: Tracker, runs: list[Run], file: str) -> pd.DataF
 
 
 def _curves(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
-    wide = _tables("curves", tracker, [run for run in runs if run.data.tags["phase"] == "confirm"], "validation.csv")
+    wide = _tables("curves", tracker, [run for run in runs if run.data.tags["phase"] != "control"], "validation.csv")
     if wide.empty:
         return pd.DataFrame(columns=COLUMNS["curves"].split())
     return wide.melt(["run_id", "step", "seconds"], var_name="metric", value_name="value")
@@ -217,18 +268,29 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
+def _ambiguous(trials: list[Run]) -> set[tuple[str, str]]:
+    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` does once they are judged."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in trials:
+        found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
+    return {key for key, weightings in found.items() if len(weightings) > 1}
+
+
 def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [run for run in settled if run.data.tags["phase"] == "tune"]
+    ambiguous = _ambiguous(trials)
     rows = []
-    for run in (run for run in settled if run.data.tags["phase"] == "tune"):
-        choice = selected.get(run.data.tags.get("mlflow.parentRunId", ""), {})
+    for run in trials:
+        choice = selected.get(_parent(run), {})
         lr = float(run.data.params["lr"])
+        protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
         chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
         tried = [float(rate) for rate in choice.get("scores", {})]
         means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
         rows.append(
             {
-                "protocol": run.data.tags["protocol"],
-                "loss": run.data.tags["loss"],
+                "protocol": protocol,
+                "loss": f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss,
                 "lr": lr,
                 "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
                 "state": run.data.tags["state"],
@@ -256,9 +318,10 @@ def _audio(tracker: Tracker, finished: list[Run]) -> list[dict[str, Any]]:
         key = (run.data.tags["protocol"], run.data.tags["loss"])
         folder = tracker.artifact(run.info.run_id, "audio") if key not in heard else None
         heard.add(key)
-        for path in sorted(folder.glob("*.wav")) if folder is not None else []:
+        for path in sorted(folder.glob("**/*.wav")) if folder is not None else []:
             item, kind = path.stem.rsplit(".", 1)
-            rows.append({"run_id": run.info.run_id, "item": item.replace("_", "/", 1), "kind": kind, "path": str(path)})
+            row = {"run_id": run.info.run_id, "item": item.replace("_", "/", 1), "kind": kind, "path": str(path)}
+            rows.append(row | {"worst": path.parent.name == "worst"})
     return rows
 
 

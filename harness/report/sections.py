@@ -8,8 +8,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import fit, plots, recognition, tables, verdict, words
-from harness.report.blocks import each
+from harness.report import critical, fit, plots, rank_plots, recognition, tables, verdict, words
+from harness.report.blocks import Block, each
 from harness.report.overall import OVERALL
 from harness.report.view import View, svg
 from harness.tasks import TASKS
@@ -65,6 +65,8 @@ def _test_set(view: View, name: str) -> dict[str, Any]:
         "clusters": max((b.clusters.nunique() for b in mine), default=0),
         "pairs": tables.pairs_table(analysis, protocol, name, view.headline),
         "picture": _ranking_picture(view, name, order),
+        "heat": _heat_map(view, name, order),
+        "critical": _critical(mine),
         "conditions": [(b.metric, tables.condition_tables(view.results, b, order)) for b in mine],
     }
 
@@ -80,8 +82,33 @@ def _ranking_picture(view: View, test_set: str, order: list[str]) -> Markup | No
     return svg(plots.ranking(table, shown, str(table["baseline"].iloc[0]))) if shown else None
 
 
+def _heat_map(view: View, test_set: str, order: list[str]) -> dict[str, Any]:
+    gains = view.analysis.gains
+    gains = gains[(gains["protocol"] == view.protocol) & (gains["test_set"] == test_set)]
+    ranked = view.ranking.loc[(view.ranking["test_set"] == test_set) & view.ranking["rank"].notna()]
+    table = gains.merge(ranked[["metric", "loss", "target"]], on=["metric", "loss"])
+    shown = [name for name in order if name in set(table["loss"])]
+    return tables.heat_map(table, shown) if shown and table["metric"].nunique() > 1 else {}
+
+
+def _critical(mine: list[Block]) -> dict[str, Any]:
+    """Diagrams of critical differences, or in words why there are none; {} for fewer than three losses or two seeds."""
+    found = [(METRICS[b.metric].label, c) for b in mine if (c := critical.of_losses(b.losses)) is not None]
+    if not found:
+        return {}
+    one = found[0][1]
+    about = f"over {one.seeds} seeds, the critical difference of {len(one.losses)} losses is {one.difference:.1f} ranks (Nemenyi)"
+    if not one.useful:
+        return {
+            "words": f"Ranked {about}, more than a third of them: a diagram would show nothing, so the letters stand for it."
+        }
+    chances = "; ".join(f"{label} p {c.p:.2g}" for label, c in found)
+    words_ = f"Ranked {about}. Friedman test that all rank alike: {chances}."
+    return {"words": words_, "pictures": [(label, svg(rank_plots.critical(c))) for label, c in found]}
+
+
 def convergence(view: View) -> dict[str, Any]:
-    """Validation metrics over updates: the best losses and the reference in colour."""
+    """Validation metrics over updates and over seconds: the best losses and the reference in colour."""
     names = view.losses.loc[~view.losses["stale"], ["run_id", "name"]].rename(columns={"name": "loss"})
     if view.results.curves.empty:
         return {}
@@ -92,7 +119,9 @@ def convergence(view: View) -> dict[str, Any]:
     best = [name for name in view.order if name in set(curves["loss"]) and name != view.reference]
     reference = [view.reference] if view.reference in set(curves["loss"]) else []
     shown = best[: len(plots.HIGHLIGHTS) - len(reference)] + reference
-    return {"updates": svg(plots.convergence(curves, shown))}
+    found = {"updates": svg(plots.convergence(curves, shown))}
+    timed = curves.dropna(subset=["seconds"])
+    return found | ({"seconds": svg(plots.convergence(timed, shown, "seconds"))} if len(timed) else {})
 
 
 def fitting(view: View) -> dict[str, Any]:

@@ -130,6 +130,26 @@ def places(analysis: Analysis, protocol: str, test_set: str) -> dict[str, int]:
     return {str(row.loss): int(row.rank) for row in each(rows[rows["metric"] == judged])}
 
 
+def heat_map(gains: pd.DataFrame, order: list[str]) -> dict[str, Any]:
+    """Losses by metrics as a picture of cells: metrics, rows [(loss, cells)]; a cell is (gain as text, share of the largest gain or
+    loss of its metric in 0..1, whether it is a gain, whether the loss optimises the metric), None where there is none.
+
+    gains: loss, metric, gain, target. order: the losses from top to bottom.
+    """
+    metrics = [metric for metric in METRICS if metric in set(gains["metric"])]
+    largest = gains["gain"].abs().groupby(gains["metric"]).max()
+    known = {(row.loss, row.metric): row for row in each(gains) if not pd.isna(row.gain)}
+
+    def cell(loss: str, metric: str) -> tuple[str, float, bool, bool] | None:
+        row = known.get((loss, metric))
+        if row is None:
+            return None
+        share = abs(row.gain) / largest[metric] if largest[metric] > 0 else 0.0
+        return number(metric, row.gain, signed=True), round(float(share), 3), bool(row.gain >= 0), bool(row.target)
+
+    return {"metrics": metrics, "rows": [(loss, [cell(loss, metric) for metric in metrics]) for loss in order]}
+
+
 def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:
     """Paired differences as text, with `tied` (bool): a, b, metric, diff, interval, p, wins."""
     rows = analysis.pairs

@@ -10,6 +10,7 @@ from harness.report.intervals import ALPHA
 from harness.report.numbers import listed, times
 from harness.report.view import View
 
+MOST_TIED = 4  # names in a sentence
 COSTLY = 1.2  # times the reference's step from which on a cost is worth a word
 
 
@@ -25,25 +26,29 @@ def sentences(view: View) -> list[str]:
 
 
 def _best(view: View, test_set: str, first: bool) -> list[str]:
-    said, spoken = [], test_set.replace("_", " ")
-    for answer in view.answers[test_set]:
-        where = f"On {view.title}" if first and not said else "" if first else f"On {spoken} items" if not said else ""
-        if "losses" in answer:
-            if len(view.order) > 1:
-                said.append(f"Over {answer['referees']}, which no loss here optimises, {answer['losses']} ranks first.")
-            continue
-        head = f"{where} the" if where else "The"
-        gain = f" ({answer['gain']} over {view.baseline})" if answer["gain"] else f" ({answer['value']})"
-        text = f"{head} best loss for {answer['label']} is {answer['loss']}{gain}"
-        if answer["sure"] is False:
-            text += f", no better than {view.baseline} for certain"
-        if answer["tied"]:
-            count = "are" if " and " in answer["tied"] else "is"
-            text += f"; {answer['tied']} {count} tied with it"
-        elif not answer["alone"]:
-            text += ", better than every other for certain"
-        said.append(text + ".")
-    return said
+    """The best loss for the first metric with what ties with it; those for the others; the best overall."""
+    answers = view.answers[test_set]
+    singles = [a for a in answers if "loss" in a]
+    head, *others = singles
+    where = f"On {view.title} the" if first else f"On {test_set.replace('_', ' ')} items the"
+    said = f"{where} best loss for {head['label']} is {_with_gain(view, head)}"
+    if head["tied"]:
+        said += f"; {listed(head['names'], MOST_TIED)} {'is' if len(head['names']) == 1 else 'are'} tied with it"
+    elif not head["alone"]:
+        said += ", better than every other for certain"
+    found = [f"{said}."]
+    if others:
+        found.append("For " + "; for ".join(f"{a['label']} it is {_with_gain(view, a)}" for a in others) + ".")
+    for answer in [a for a in answers if "losses" in a] if first else []:
+        found.append(f"Over {answer['referees']}, which no loss here optimises, {answer['losses']} ranks first.")
+    return found
+
+
+def _with_gain(view: View, answer: dict) -> str:
+    if not answer["gain"]:
+        return f"{answer['loss']} ({answer['value']})"
+    unsure = ", not for certain" if answer["sure"] is False else ""
+    return f"{answer['loss']} ({answer['gain']} over {view.baseline}{unsure})"
 
 
 def _costs(view: View) -> list[str]:
@@ -56,7 +61,7 @@ def _costs(view: View) -> list[str]:
     place = str((own if len(own) else rows)["place"].iloc[0])
     of_loss = rows[rows["place"] == place].set_index("loss")["step_ratio"]
     names = view.losses.drop_duplicates("name").set_index("name")["loss"]
-    ratio = {name: float(of_loss[loss]) for name, loss in names.items() if loss in of_loss}
+    ratio = {str(name): float(of_loss[loss]) for name, loss in names.items() if loss in of_loss}
     best = [a["loss"] for a in view.answers.get(view.sets[0], []) if "loss" in a]
     said = []
     dear = [n for n in dict.fromkeys(best) if ratio.get(n, 0.0) >= COSTLY and n != view.reference]

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import tables, words
+from harness.report import repeat, tables, words
 from harness.report.blocks import baseline, named
 from harness.report.media import Media
 from harness.report.ranking import Analysis
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """results, analysis: of all protocols. media: the sounds and pictures that the sections of this one put on its page."""
+    """results, analysis: of all protocols; timed: the analysis of `results.equal_time`, where there is one. media: the sounds and
+    pictures that the sections of this one put on its page."""
 
     results: Results
     analysis: Analysis
     protocol: str
+    timed: Analysis | None = None
     media: Media = field(default_factory=Media)
 
     @cached_property
@@ -87,6 +89,19 @@ class View:
         """Test set -> `words.answers` of it; those sets only that have any."""
         found = {name: words.answers(self.analysis, self.protocol, name) for name in self.sets}
         return {name: answers for name, answers in found.items() if answers}
+
+    @cached_property
+    def again(self) -> dict[str, dict]:
+        """Loss or control -> runs [(label, address in MLflow's UI)] and command: how its row is found and made again."""
+        found = {}
+        for name, own in self.runs.sort_values("seed").groupby("name", sort=False):
+            labels = ["control" if pd.isna(seed) else f"seed {seed}" for seed in own["seed"]]
+            addresses = [
+                repeat.address(self.results.ui, e, r) for e, r in zip(own["experiment"], own["run_id"], strict=True)
+            ]
+            last = own.iloc[-1]
+            found[str(name)] = {"runs": list(zip(labels, addresses, strict=True)), "command": last["command"]}
+        return found
 
     @cached_property
     def order(self) -> list[str]:

@@ -59,8 +59,8 @@ def remark(task: str, test_set: str) -> str:
 
 
 def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
-    """One entry a headline metric: label, loss, value, gain, interval, tied (names), alone, target, sure (bool or
-    None).
+    """One entry a headline metric: label, loss, value, gain, interval, tied (text), names (of the tied), alone, target, sure (bool
+    or None).
 
     sure: is the gain over the baseline above 0 for certain; None when that is not known. The last entry may be the
     overall
@@ -77,7 +77,7 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
         best = table.iloc[0]  # the table is in the order of the means
         tied = [r["loss"] for _, r in table.iloc[1:].iterrows() if set(r["tie_group"]) & set(best["tie_group"])]
         entry = {"label": METRICS[metric].label, "loss": best["loss"], "value": number(metric, best["mean"])}
-        entry |= {"tied": listed(tied), "alone": len(table) == 1, "target": bool(best["target"])}
+        entry |= {"tied": listed(tied), "names": tied, "alone": len(table) == 1, "target": bool(best["target"])}
         entry |= {"gain": "", "interval": "", "sure": None}
         own = gains[(gains["metric"] == metric) & (gains["loss"] == best["loss"])]
         for gain in each(own):
@@ -183,7 +183,9 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     said += _tuning_cautions(results.tuning, protocol)
     read = fresh["studies_read"].max()
     if pd.notna(read):
-        said.append(f"The test list has been read by {int(read)} {'study' if read == 1 else 'studies'} so far.")
+        nets = int(fresh["losses_read"].max())
+        by = f"{int(read)} {'study' if read == 1 else 'studies'} of {nets} {'loss' if nets == 1 else 'losses'}"
+        said.append(f"The test list has been read by {by} so far.")
     return said
 
 

@@ -14,11 +14,10 @@ from torch import nn
 from harness.data.progress import Progress
 from harness.data.voice_scenes import VoiceRule, VoiceScenes, open_voice_scenes
 from harness.tasks.recognise import Recognise, predictions, rule_of
-from harness.tasks.task import Fields, Judged
+from harness.tasks.task import SHOWN_SEED, Fields, Judged
 from harness.tasks.verification import auroc, equal_error_rate, pairs
 
 CENTROID_ITEMS = 640  # of training, at least, whose embeddings' means are the centroids
-SHOWN_SEED = 1  # the first that confirms: axes of two trainings have nothing in common, so that one stands for all
 BINS = 15  # of confidence, as Guo et al. 2017 (arXiv 1706.04599) count the calibration error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from harness.data.audio import SAMPLE_RATE
 from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
 from harness.data.progress import Progress
 from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
-from harness.tasks.task import Fields, Judged, Scores, Task
+from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
 
 Clip = np.ndarray
 
@@ -39,6 +39,7 @@ class Denoise(Task):
     judged = metrics.OF_CLIPS
     watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
     listening: ClassVar = {"matched": 2, "mismatched": 1}  # items of each judged set whose sound is kept
+    worst: ClassVar = {"matched": 1, "mismatched": 1}  # and those on which a training of the shown seed does worst
     # Selection: each metric as the share of the way from the unprocessed mixture to this oracle (its ceiling for a mask).
     quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
     objectives = ("quality", *watched)
@@ -98,18 +99,17 @@ class Denoise(Task):
         return scorer(outputs, [example["clean"].numpy() for example in examples], names)
 
     def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
-        """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`."""
-        import soundfile
-
-        heard = self.listening.get(judged.test_set, 0)
-        for item, example, output in list(zip(judged.ids, judged.examples, judged.outputs, strict=True))[:heard]:
-            place = folder / "audio" / item.replace("/", "_")
-            place.parent.mkdir(exist_ok=True)
-            noisy, clean = (example[field].numpy() for field in ("noisy", "clean"))
-            clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(output, -1, 1)}
-            for kind, samples in clips.items():
-                soundfile.write(f"{place}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-            Path(f"{place}.png").write_bytes(picture(**clips, sample_rate=SAMPLE_RATE))
+        """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`; of the shown seed also those
+        of the items whose SI-SDR gained least over the mixture, in `audio/worst`."""
+        first = range(min(self.listening.get(judged.test_set, 0), len(judged.ids)))
+        _keep(folder / "audio", judged, first, picture)
+        worst = self.worst.get(judged.test_set, 0)
+        if worst and judged.seed == SHOWN_SEED:
+            noisy, clean = ([example[field].numpy() for example in judged.examples] for field in ("noisy", "clean"))
+            before = [metrics.score(*pair, ("si_sdr",))[0]["si_sdr"] for pair in zip(noisy, clean, strict=True)]
+            gain = judged.scores["si_sdr"].to_numpy(dtype=float) - before
+            known = np.flatnonzero(np.isfinite(gain))
+            _keep(folder / "audio" / "worst", judged, known[np.argsort(gain[known], kind="stable")][:worst], picture)
 
     def selection(
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
@@ -117,8 +117,28 @@ class Denoise(Task):
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
         if objective != "quality":
             return float(means[objective])
-        parts = []
-        for name, oracle in self.quality:
-            low, high = controls["unprocessed"][name], controls[oracle][name]
-            parts.append(np.clip((means[name] - low) / (high - low), -1, 1) if high > low else 0.0)
-        return float(np.mean(parts))
+        return float(np.mean([self.share(name, means, controls) for name, _ in self.quality]))
+
+    def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
+        """The share of the way from the unprocessed mixture to the ceiling of a mask, in [-1, 1]."""
+        if objective == "quality":
+            return self.selection(objective, means, controls)
+        low, high = (
+            controls["unprocessed"][objective],
+            controls[dict(self.quality).get(objective, "oracle_mask")][objective],
+        )
+        return float(np.clip((means[objective] - low) / (high - low), -1, 1)) if high > low else 0.0
+
+
+def _keep(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:
+    import soundfile
+
+    for place in places:
+        example = judged.examples[place]
+        stem = folder / judged.ids[place].replace("/", "_")
+        folder.mkdir(parents=True, exist_ok=True)
+        noisy, clean = (example[field].numpy() for field in ("noisy", "clean"))
+        clips = {"noisy": noisy, "clean": clean, "estimate": np.clip(judged.outputs[place], -1, 1)}
+        for kind, samples in clips.items():
+            soundfile.write(f"{stem}.{kind}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+        Path(f"{stem}.png").write_bytes(picture(**clips, sample_rate=SAMPLE_RATE))

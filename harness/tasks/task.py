@@ -16,12 +16,15 @@ from harness.data.scenes import SceneRule
 from harness.metrics import Scorer
 
 Fields = Mapping[str, torch.Tensor]
+SHOWN_SEED = (
+    1  # the first that confirms: of what is kept for a look, or a listen, one training of a loss stands for all
+)
 Scores = tuple[dict[str, Any], list[str]]  # of one item: its metrics, and which of them are a floor
 
 
 class Judged(NamedTuple):
     """A judged set and what was made of it. seed: of the training, None for a control; ids: of the items; clusters: who speaks
-    each, or what is said."""
+    each, or what is said; scores: a row an item."""
 
     test_set: str
     seed: int | None
@@ -29,6 +32,7 @@ class Judged(NamedTuple):
     clusters: Sequence[str]
     examples: Sequence[Fields]
     outputs: Sequence[Any]
+    scores: pd.DataFrame = pd.DataFrame()
 
 
 class Scenes(Protocol):
@@ -116,6 +120,10 @@ class Task(ABC):
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
     ) -> float:
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
+
+    def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
+        """What one objective of several counts: its value, on a scale that all of them have in common."""
+        return self.selection(objective, means, controls)
 
     def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
         """Keep, as files of the run, what of a judged set is to be heard or seen one day beside its scores. picture: draws

@@ -15,6 +15,7 @@ BASE = {"pesq_wb": 1.9, "estoi": 0.7, "si_sdr": 8.0, "dnsmos_ovrl": 2.4}
 SCALE = {"pesq_wb": 0.3, "estoi": 0.06, "si_sdr": 2.0, "dnsmos_ovrl": 0.2}  # one step of a loss's gain
 RUN = {"task": "denoise", "corpus": "prompts", "model": "gru_small", "weighting": "", "reason": "", "stale": False}
 RUN |= {"device": "cpu (16 cores)", "commit": "abc1234", "updates": 800, "studies_read": 1, "preliminary": False}
+RUN |= {"losses_read": 3, "variant": "", "parent": "", "experiment": "7", "command": "make study STUDY=quick LOSS=x"}
 RUN |= {"void": np.nan}
 
 
@@ -118,11 +119,13 @@ def _audio(runs: list[dict], folder: Path) -> pd.DataFrame:
     for run in runs:
         if run["role"] == "control" or run["state"] == "diverged":
             continue
-        for item in ("matched-000", "matched-001", "mismatched-000"):
+        kept = {"matched-000": False, "matched-001": False, "mismatched-000": False}
+        kept |= {"matched-005": True} if run["seed"] == 0 else {}
+        for item, worst in kept.items():
             for kind, level in (("noisy", 0.1), ("clean", 0.0), ("estimate", 0.03)):
                 path = folder / f"{len(rows)}.wav"
                 soundfile.write(path, clean + level * rng.standard_normal(len(t)), 16_000)
-                rows.append({"run_id": run["run_id"], "item": item, "kind": kind, "path": str(path)})
+                rows.append({"run_id": run["run_id"], "item": item, "kind": kind, "path": str(path), "worst": worst})
     return pd.DataFrame(rows)
 
 

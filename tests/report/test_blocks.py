@@ -88,3 +88,18 @@ def test_two_runs_of_one_seed_are_an_error(make_results):
     results.runs = pd.concat([results.runs, results.runs.tail(1).assign(run_id="again")])
     with pytest.raises(ValueError, match="two runs of 'mse' with seed 4"):
         named(results.runs)
+
+
+def test_one_loss_with_two_networks_of_one_name_gets_two_names(make_results):
+    results = make_results({"mse": 1.0, "deep_feature": 1.5, "c": 1.0}, items=6, seeds=2)
+    runs = results.runs
+    runs.loc[runs["loss"] == "deep_feature", ["variant", "parent"]] = ["3f2a91", "one"]
+    runs.loc[runs["loss"] == "c", ["loss", "variant", "parent"]] = ["deep_feature", "77aa00", "other"]
+    assert {"mse", "deep_feature (network 3f2a91)", "deep_feature (network 77aa00)"} <= set(named(runs)["name"])
+
+
+def test_of_stale_runs_of_two_versions_the_later_ones_are_shown(make_results):
+    results = make_results({"mse": 1.0, "old": 1.5, "older": 1.0}, items=6, seeds=2, stale=("old", "older"))
+    runs = results.runs
+    runs.loc[runs["loss"] == "older", ["loss", "parent"]] = ["old", "second"]
+    assert set(named(runs).loc[named(runs)["name"] == "old", "parent"]) == {"second"}

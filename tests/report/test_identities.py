@@ -40,6 +40,41 @@ def test_losses_that_were_said_to_tie_and_do_not_are_a_fault_in_words(twins):
     assert "mse = l1 do not tie: something that should be equal" in words.noise(analysis, "p1", "matched")
 
 
+def test_a_difference_that_rounding_hides_is_a_tie_however_sure_it_is():
+    def ties(low, high, metric="si_sdr"):
+        pair = {
+            "protocol": "p1",
+            "test_set": "matched",
+            "metric": metric,
+            "a": "snr",
+            "b": "log_mse",
+            "p_adjusted": 1e-9,
+        }
+        pair |= {"diff": (low + high) / 2, "low": low, "high": high}
+        (row,) = identities.rows([pair], {"p1": [("snr", "log_mse")]})
+        return row["ties"]
+
+    assert ties(0.9e-5, 1.1e-5) == "yes"
+    assert ties(0.004, 0.02) == "yes"  # it may be as little as 0.004 dB
+    assert ties(0.006, 0.02) == "no"
+    assert ties(-0.02, -0.006) == "no"
+    assert ties(0.0006, 0.002, "estoi") == "no"
+
+
+def test_twins_a_hair_apart_share_their_letters(twins):
+    results = twins(noise=0.0)
+    scores, hair = results.scores, results.scores["run_id"].str.startswith("p1-log_mse")
+    for metric in ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl"):
+        snr = scores[scores["run_id"].str.startswith("p1-snr")].set_index(["item", "run_id"])[metric]
+        keys = zip(scores.loc[hair, "item"], scores.loc[hair, "run_id"].str.replace("log_mse", "snr"), strict=True)
+        scores.loc[hair, metric] = [snr[key] + 1e-5 for key in keys]
+    pairs = analyse(results)
+    own = pairs.ranking[pairs.ranking["loss"].isin(["snr", "log_mse"]) & (pairs.ranking["metric"] == "si_sdr")]
+    sure = pairs.pairs[(pairs.pairs["a"] == "log_mse") & (pairs.pairs["b"] == "snr")]
+    assert (sure["p_adjusted"] < 0.05).all()
+    assert (own.groupby("test_set")["tie_group"].nunique() == 1).all()
+
+
 def test_one_seed_tells_a_difference_but_not_a_tie(twins):
     analysis = analyse(twins(seeds=1))
     assert set(analysis.identities["ties"]) == {"unknown"}

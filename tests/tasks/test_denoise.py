@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ from harness.errors import UserError
 from harness.losses import all_losses
 from harness.metrics import METRICS, score
 from harness.tasks import fields
+from harness.tasks.task import SHOWN_SEED, Judged
 from tests.real import CPU, mixtures, scenes
 
 
@@ -121,6 +123,27 @@ def test_quality_is_the_mean_share_of_the_way_from_the_mixture_to_the_oracle(den
     assert denoise.selection("quality", between, controls) == pytest.approx(1 / 3)
     extreme = {"pesq_wb": 9.0, "estoi": -9.0, "si_sdr": 10.0}  # clipped: 1, -1, a half
     assert denoise.selection("quality", extreme, controls) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("seed", [SHOWN_SEED, SHOWN_SEED + 1, None])
+def test_sound_is_kept_of_the_first_items_and_of_the_one_that_gains_least_under_one_seed(
+    denoise, pairs, tmp_path, seed
+):
+    made = [clean.numpy() + 0.1 * (noisy - clean).numpy() for noisy, clean in pairs]
+    made[3] = pairs[3][0].numpy()  # 0 dB gained, where the others gain 20
+    examples = [{"noisy": noisy, "clean": clean} for noisy, clean in pairs]
+    scores = pd.DataFrame(
+        {
+            "si_sdr": [
+                score(out, e["clean"].numpy(), ["si_sdr"])[0]["si_sdr"] for out, e in zip(made, examples, strict=True)
+            ]
+        }
+    )
+    ids = [f"matched/{k}" for k in range(len(pairs))]
+    denoise.keep(tmp_path, Judged("matched", seed, ids, ids, examples, made, scores), lambda **_: b"picture")
+    kept = {str(path.relative_to(tmp_path / "audio")) for path in tmp_path.rglob("*.wav")}
+    wanted = {f"matched_{k}" for k in (0, 1)} | ({"worst/matched_3"} if seed == SHOWN_SEED else set())
+    assert kept == {f"{stem}.{kind}.wav" for stem in wanted for kind in ("noisy", "clean", "estimate")}
 
 
 def test_another_objective_is_that_metric(denoise):

@@ -1,0 +1,144 @@
+"""A report as Markdown: the answer, the tables and the cautions, for a repository or a message. Names from outside are escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from harness.metrics import METRICS
+from harness.report import tables
+
+if TYPE_CHECKING:
+    from harness.report.page import Page
+    from harness.report.view import View
+
+
+def escaped(text: object) -> str:
+    """Text in which nothing is markup, of Markdown or of HTML, in a table or outside of one."""
+    return re.sub(
+        r"([\\`*_{}\[\]#|~])", r"\\\1", str(text).replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table with every cell escaped; "" without rows."""
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    frame = pd.DataFrame(cells, columns=[escaped(head) for head in heads])
+    return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""
+
+
+def protocol(page: Page) -> str:
+    """The page of a protocol."""
+    view, about, shown = page.view, page.about, {section.name: it for section, it in page.sections}
+    updates = f", {about['updates']} updates" if about["updates"] else ""
+    parts = [
+        f"# {escaped(view.title)}{' (preliminary)' if page.answer['preliminary'] else ''}",
+        f"Losses: {about['count']}, seeds: {about['seeds']}{updates}, on {escaped(about['devices'])}. "
+        f"Protocol {escaped(view.protocol)}.",
+        "Synthetic speech: says little about people." if about["synthetic"] else "",
+        *_answer(page.answer),
+        "## Ranking",
+        *(part for name in view.sets for part in _ranking(view, name)),
+        *_equal_time(shown.get("equal_time", {})),
+        "## Throughput",
+        cost(shown.get("cost", {}).get("table", {})),
+        "## How it was measured",
+        escaped(" ".join(shown["method"]["measured"])),
+        *(["## Recordings", _list(shown["recordings"]["notes"])] if "recordings" in shown else []),
+    ]
+    return _joined(parts)
+
+
+def index(pages: list[Page]) -> str:
+    """The index: each protocol with its answer."""
+    parts = ["# Which loss should train my speech model?"]
+    if not pages:
+        parts.append("Nothing has been run yet. Start with `make study LOSS=si_sdr`.")
+    for page in pages:
+        parts += [f"## [{escaped(page.view.title)}]({page.view.stem}.md)", escaped(" ".join(page.answer["sentences"]))]
+    return _joined([*parts, "[What each loss costs](throughput.md)" if pages else ""])
+
+
+def throughput(models: list[dict[str, Any]]) -> str:
+    """The page of throughput."""
+    parts = ["# What each loss costs"]
+    for one in models:
+        parts += [f"## {escaped(one['model'] or 'Model not known')}", cost(one["table"])]
+    return _joined(parts if models else [*parts, "Throughput was not measured."])
+
+
+def cost(found: dict[str, Any]) -> str:
+    """One table a device: beside each other they would be too wide for a text."""
+    if not found:
+        return "Throughput was not measured."
+    width = len(found["heads"])
+    parts = []
+    for place, name in enumerate(found["places"]):
+        own = [(loss, *cells[place * width : (place + 1) * width]) for loss, cells in found["rows"]]
+        parts += [f"### {escaped(name)}", table(["loss", *found["heads"]], own)]
+    return _joined(parts if found["gpu"] else [*parts, "GPU: not measured."]).rstrip()
+
+
+def _answer(answer: dict[str, Any]) -> list[str]:
+    parts = [escaped(" ".join(answer["sentences"])) or "No trained loss has test scores yet."]
+    if answer["preliminary"]:
+        parts.append(f"**Preliminary:** {escaped('; '.join(answer['preliminary']))}.")
+    if answer["cautions"]:
+        parts += ["## Before you believe it", _list(answer["cautions"])]
+    return parts
+
+
+def _ranking(view: View, test_set: str) -> list[str]:
+    metrics = [*view.headline, *view.others]
+    rows = [
+        (
+            row["loss"],
+            row["state"],
+            row["place"],
+            *(_cell(row["cells"].get(metric)) for metric in metrics),
+            row["seeds"] or "–",
+        )
+        for row in tables.ranking_table(view.analysis, view.protocol, test_set, tuple(metrics))
+    ]
+    heads = ["loss", "state", "overall", *(METRICS[metric].label for metric in metrics), "seeds"]
+    note = f"Mean, gain over {view.baseline}, tie letters: tied losses share one. ◇: the loss optimises this metric."
+    return [f"### {escaped(test_set.replace('_', ' ').capitalize())}", table(heads, rows), escaped(note)]
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "–"
+    return " ".join(filter(None, ("◇" if cell["target"] else "", cell["value"], cell["gain"], cell["letters"])))
+
+
+def _equal_time(it: dict[str, Any]) -> list[str]:
+    parts = []
+    for one in it.get("sets", []):
+        rows = [(r["loss"], r["was"], r["now"], r["change"], *r["updates"]) for r in one["rows"]]
+        heads = ["loss", "place, equal updates", "place, equal time", "change", "updates", "updates, equal time"]
+        parts += [
+            f"### {escaped(one['name'].replace('_', ' ').capitalize())}",
+            escaped(one["words"]),
+            table(heads, rows),
+        ]
+    if it.get("times"):
+        heads = [
+            "loss",
+            *(f"{head}, {kind}" for kind in it["kinds"] for head in ("seconds", f"× {it['reference']}", "seeds")),
+        ]
+        parts += [
+            f"### Time to a selection score of {it['goal']}",
+            table(heads, [(loss, *(cell for cells in kinds for cell in cells)) for loss, kinds in it["times"]]),
+        ]
+    return ["## Equal time", *parts] if parts else []
+
+
+def _list(sentences: list[str]) -> str:
+    return "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,49 @@
+"""How a row of a table is found again: the address of its runs in MLflow's UI and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from harness import spec
+
+LOCAL = "http://127.0.0.1:5000"  # where `make ui` serves a store that is no server
+
+
+def ui(uri: str) -> str:
+    """The address of the UI over a tracking URI: that of the server itself, without a password that it may hold."""
+    if not uri.startswith(("http://", "https://")):
+        return LOCAL
+    parts = urlsplit(uri)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}".rstrip("/")
+
+
+def address(base: str, experiment: str, run: str) -> str:
+    """The page of a run in MLflow's UI."""
+    return f"{base}/#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}"
+
+
+def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
+    """The command that makes the runs of a loss again, as a shell takes it; "" where the study is not known.
+
+    study: its content as a run keeps it. What a study file says and no option can is taken from the file of that name.
+    """
+    if not study:
+        return ""
+    updates, rates = study["updates"], [float(rate) for rate in study["rates"]]
+    options: dict[str, Any] = {"STUDY": study["name"], "LOSS": loss}
+    options |= {name.upper(): study[name] for name in ("task", "model", "corpus", "objective")}
+    options |= {"WEIGHTING": weighting} if weighting not in ("", "fixed") else {}
+    options |= {"SEEDS": study["seeds"]}
+    if updates["tune"] == max(1, round(0.4 * updates["confirm"])):  # what UPDATES stands for
+        options["UPDATES"] = updates["confirm"]
+    if rates == spec.default_rates(len(rates)):
+        options["TRIALS"] = len(rates)
+    return " ".join(["make study", *(f"{name}={_quoted(value)}" for name, value in options.items())])
+
+
+def _quoted(value: object) -> str:
+    return shlex.quote(str(value).replace("$", "$$"))  # make reads a dollar sign as the beginning of a variable

@@ -1,0 +1,46 @@
+import shlex
+
+import pytest
+
+from harness import cli, spec
+from harness.report import repeat
+
+
+def study(**overrides):
+    return spec.load("quick", overrides)
+
+
+def asked(command):
+    """The study that make would hand to the command line: its variables as options."""
+    make, target, *words = shlex.split(command)
+    assert (make, target) == ("make", "study")
+    given = {name.lower(): value.replace("$$", "$") for name, value in (word.split("=", 1) for word in words)}
+    numbers = {name: int(given.pop(name)) for name in ("seeds", "updates", "trials") if name in given}
+    return cli._load(given.pop("study"), [given.pop("loss")], None, **numbers, **given)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"seeds": 5, "model": "conv_tasnet", "objective": "pesq_wb"},
+        {"rates": spec.default_rates(4), "updates": {"tune": 200, "confirm": 500}},
+    ],
+)
+@pytest.mark.parametrize("loss", ["si_sdr(max_db=20)", "0.7*si_sdr + 0.3*pmsqe", "mse with weight_decay=0"])
+def test_the_command_asks_for_the_study_that_made_the_runs(overrides, loss):
+    made = study(losses=[loss], **overrides)
+    again = asked(repeat.command(made.losses[0], "fixed", made.model_dump(mode="json")))
+    assert again.model_dump() == made.model_dump()
+
+
+def test_a_name_is_quoted_for_the_shell_and_for_make():
+    command = repeat.command("x'; rm -rf $HOME #", "fixed", study().model_dump(mode="json"))
+    assert shlex.split(command)[3] == "LOSS=x'; rm -rf $$HOME #"
+    assert repeat.command("mse", "fixed", {}) == ""
+
+
+def test_runs_are_found_in_the_ui_of_their_store_and_no_password_is_printed():
+    assert repeat.ui("sqlite:////home/me/runs/mlflow.db") == "http://127.0.0.1:5000"
+    assert repeat.ui("https://me:secret@host:8443/mlflow/") == "https://host:8443/mlflow"
+    assert repeat.address("http://h", "3", "a/../b") == "http://h/#/experiments/3/runs/a%2F..%2Fb"
