@@ -99,7 +99,7 @@ def judge_all(
     points: list[outbox.Point] = []
     tables = []
     judged: dict[str, Judged] = {}
-    for name in sets:
+    for name in filter(context.sets.get, sets):  # a corpus that holds nothing out has nothing mismatched
         # No answer to a word of the open set is right.
         names = {"validation": context.task.watched, "open_set": ()}.get(name, context.task.judged)
         output = made(name)

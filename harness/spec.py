@@ -365,7 +365,8 @@ def _first_fault(error: ValidationError, rule: type[SceneRule] | None = None) ->
 
 def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[str, Any]:
     """All that must be equal for two losses to stand in one table. lists: hash of each judged set's items."""
-    return {
+    source = models.get(study.model).source
+    return ({"model_source": source} if source else {}) | {
         "task": study.task,
         "corpus": corpora.card(study.corpus).name,  # of a folder, wherever it lies
         "corpus_digest": corpus_digest,
