@@ -157,7 +157,7 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
 def _by_seed(own: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> pd.DataFrame:
     """(seeds x items) scores of one loss; a diverged seed gets `stand_in`. Empty when the loss has no run to show."""
     own = own.sort_values("seed")
-    diverged, place = (own["state"] == "diverged").to_numpy(), table.index.get_indexer(own["run_id"])
+    diverged, place = (own["state"] == "diverged").to_numpy(), table.index.get_indexer(pd.Index(own["run_id"]))
     scores = np.full((len(own), table.shape[1]), np.nan)
     scores[place >= 0] = table.to_numpy(dtype=float)[place[place >= 0]]
     scores[diverged] = stand_in
