@@ -10,6 +10,7 @@ import yaml
 from harness import catalogue, losses, tasks
 from tests.conftest import here, settled
 
+UNTRAINED = {"deep_feature": "deep_feature(network='random')"}  # to train its network takes minutes
 FEW = {"validation": 2, "matched": 2, "mismatched": 2}
 
 
@@ -47,7 +48,7 @@ def trained(home: Path, task: str, model: str, wanted: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "model"), pairs())
 def test_every_loss_of_a_task_trains_each_of_its_models(task: str, model: str, tmp_path: Path) -> None:
-    trained(tmp_path, task, model, catalogue.trainable(task))
+    trained(tmp_path, task, model, [UNTRAINED.get(loss, loss) for loss in catalogue.trainable(task)])
 
 
 @pytest.mark.slow

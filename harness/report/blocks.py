@@ -130,7 +130,7 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     wide = scores.set_index(["run_id", "item"])[block.metric].unstack()
     fresh, old = runs[~runs["stale"]], runs[runs["stale"]]
     # Items that only stale runs judged are not on the list any more; an item missing in one run is missing for all.
-    asked = ~scores["unasked"].fillna("").str.split().map(lambda names: block.metric in names).astype(bool)
+    asked = ~_names(scores["unasked"], block.metric)
     listed = scores.loc[asked & scores["run_id"].isin(fresh["run_id"]), "item"].unique()
     complete = wide.loc[wide.index.isin(fresh["run_id"]), listed].dropna(how="all").dropna(axis="columns")
     block.missing = len(listed) - complete.shape[1]
@@ -148,7 +148,7 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     for tables in (block.losses, block.stale):
         for name in [name for name, table in tables.items() if table.empty]:
             del tables[name]
-    fell = scores["floored"].fillna("").str.split().map(lambda names: block.metric in names)
+    fell = _names(scores["floored"], block.metric)
     counts = fell.groupby(scores["run_id"]).sum()
     for name, own in runs.groupby("name"):
         block.floored[str(name)] = int(counts.reindex(own["run_id"]).fillna(0).sum())
@@ -156,10 +156,16 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
 
 def _by_seed(own: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> pd.DataFrame:
     """(seeds x items) scores of one loss; a diverged seed gets `stand_in`. Empty when the loss has no run to show."""
-    scores: dict[Any, Any] = {}
-    for run in each(own.sort_values("seed")):
-        if run.state == "diverged":
-            scores[run.seed] = np.broadcast_to(stand_in, table.shape[1])
-        elif run.run_id in table.index:
-            scores[run.seed] = table.loc[run.run_id].to_numpy()
-    return pd.DataFrame.from_dict(scores, orient="index", columns=table.columns, dtype=float)
+    own = own.sort_values("seed")
+    diverged, place = (own["state"] == "diverged").to_numpy(), table.index.get_indexer(pd.Index(own["run_id"]))
+    scores = np.full((len(own), table.shape[1]), np.nan)
+    scores[place >= 0] = table.to_numpy(dtype=float)[place[place >= 0]]
+    scores[diverged] = stand_in
+    kept = diverged | (place >= 0)
+    return pd.DataFrame(scores[kept], own["seed"].astype(int).to_numpy()[kept], table.columns)
+
+
+def _names(texts: pd.Series, metric: str) -> pd.Series:
+    """Whether a metric is among the names, separated by spaces, of each text; few texts differ."""
+    said = {text: metric in text.split() for text in texts.dropna().unique()}
+    return texts.map(said).eq(True)

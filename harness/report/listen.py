@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 import torch
-from matplotlib.figure import Figure
 
 from harness import enhance
 from harness.data.audio import SAMPLE_RATE, active_level
@@ -20,8 +17,8 @@ from harness.recording import PEAK, Recording, resampled
 from harness.report.blocks import named
 from harness.report.media import Clip, Media
 from harness.report.page import html, write
-from harness.report.plots import power
 from harness.report.ranking import Analysis
+from harness.report.sound import LEVEL, flac, spectrogram
 from harness.report.tables import ordered
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from harness.tracking import Tracker
 
 EXCERPT, CHANNELS = 30, 2  # seconds and channels of a recording that a page of all losses can hold
-RANGE_DB = 70  # of a spectrogram, below the loudest point of all
 
 
 @dataclass(frozen=True)
@@ -86,15 +82,14 @@ def write_listen(
     played = Heard(name, "", heard.samples)
     everything = [played, *(each for _, own in sections for each in own)]
     level = common_level([each.samples for each in everything])
-    top = max(float(power(each.samples[0], SAMPLE_RATE).max()) for each in everything)
 
     media = Media()
 
     def card(each: Heard) -> dict[str, str | Clip]:
         sound, shift = matched(each.samples, level)
-        picture = media.add(spectrogram(each.samples[0], top), "image/png")
+        picture = media.add(spectrogram(sound[0] * 10 ** ((LEVEL - level) / 20)), "image/png")
         told = f"{shift:+.1f} dB".replace("-", "−")
-        clip = media.add(_flac(sound), "audio/flac")
+        clip = media.add(flac(sound.T, SAMPLE_RATE), "audio/flac")
         return {"name": each.name, "run": each.run, "shift": told, "sound": clip, "picture": picture}
 
     cards = [(title, [card(each) for each in own]) for title, own in sections]
@@ -127,20 +122,3 @@ def matched(sound: np.ndarray, level: float) -> tuple[np.ndarray, float]:
 def _level(sound: np.ndarray) -> float:
     """Of the loudest channel."""
     return max(max(active_level(channel * 32768) for channel in sound), -120.0)
-
-
-def _flac(sound: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, sound.T, SAMPLE_RATE, format="FLAC")
-    return buffer.getvalue()
-
-
-def spectrogram(samples: np.ndarray, top: float) -> bytes:
-    """Log-magnitude spectrogram of (samples,) at 16 kHz, without axes, down to 70 dB below `top`: one scale for all. PNG."""
-    figure = Figure(figsize=(4, 1.3))
-    ax = figure.add_axes((0, 0, 1, 1))
-    ax.imshow(power(samples, SAMPLE_RATE), origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top)
-    ax.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()

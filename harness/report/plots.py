@@ -246,7 +246,7 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
     noisy, clean, estimate: (samples,), any length from one sample on, silence included.
     """
     panels = {"noisy": noisy, "clean": clean, "estimate": estimate}
-    powers = {name: power(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
+    powers = {name: _power(np.asarray(x, dtype=float).ravel(), sample_rate) for name, x in panels.items()}
     top = max(float(p.max()) for p in powers.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.5), facecolor="white")
@@ -272,7 +272,7 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         return buffer.getvalue()
 
 
-def power(x: np.ndarray, sample_rate: int) -> np.ndarray:
+def _power(x: np.ndarray, sample_rate: int) -> np.ndarray:
     """(bins, frames) power in dB of 32 ms Hann frames with 8 ms hop; a shorter clip is padded to one frame."""
     size, hop = round(0.032 * sample_rate), round(0.008 * sample_rate)
     x = np.pad(x, (0, max(0, size - len(x))))

@@ -173,9 +173,9 @@ def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_selected(run: Run, selected: dict[str, Any], phase: str) -> bool:
-    """Whether a run of that phase has the setting that its parent says was selected: the rate, or all that a search chose."""
+    """Whether a run of that phase has the setting that its parent says was selected: the rate, and all that a search chose."""
     choice = selected.get(_parent(run), {})
-    values = choice.get("values") or {"lr": choice.get("lr")}
+    values = {"lr": choice.get("lr"), **choice.get("values", {})}
     return run.data.tags["phase"] == phase and all(_same(run.data.params.get(k), v) for k, v in values.items())
 
 
