@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from harness.data import corpora
+from harness.models import registry
 from tests.conftest import here, settled
 from tests.data import layouts
 
@@ -39,6 +40,16 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of a model, which is gone from the register afterwards."""
+    file = tmp_path_factory.mktemp("plugin") / "mine.py"
+    file.write_text(MINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
+        yield file
+
+
 def study(task: str, home: Path) -> str:
     labels = task == "labels"
     file = home / "few.yaml"
@@ -57,15 +68,14 @@ def study(task: str, home: Path) -> str:
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_study_runs_on_a_corpus_that_is_named(name: str, tmp_path: Path) -> None:
+def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path: Path) -> None:
     for part in corpora.parts(name):
         (layouts.PUBLIC | layouts.OWN)[part.removesuffix("_12")](tmp_path / part.removesuffix("_12"))
     corpus = str(tmp_path / name) if name in FOLDERS else name
     kind = corpora.card(corpora.parts(corpus)[0]).kind
     file = study("labels" if kind == "labels" else "denoise", tmp_path)
-    mine = [] if kind == "labels" else ["--model", "mine", "--plugin", str(tmp_path / "mine.py")]
-    (tmp_path / "mine.py").write_text(MINE)
-    options = ["--corpus", corpus, "--data-dir", str(tmp_path), "--workers", "1", *mine]
+    own = [] if kind == "labels" else ["--model", "mine", "--plugin", str(mine)]
+    options = ["--corpus", corpus, "--data-dir", str(tmp_path), "--workers", "1", *own]
     done = here("worker", file, *options, home=tmp_path / "home")
     assert done.returncode == 0, done.stdout + done.stderr
     runs = settled(tmp_path / "home")
