@@ -181,7 +181,7 @@ def _check(data: dict[str, Any]) -> None:
         content = row["spec"]
         if content is None:
             continue  # a throughput measurement
-        tuned = content.get("tuned", {} if content["lr"] is None else {"lr": content["lr"]})
+        tuned = content.get("tuned", {}) | ({} if content["lr"] is None else {"lr": content["lr"]})
         made = spec.identity(content["protocol_digest"], content["loss"], content["phase"], content["seed"], tuned)
         if made != row["tags"]["identity"]:
             raise UserError(f"run {row['title']!r}: its contents do not give its identity {row['tags']['identity']}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +149,27 @@ def run_processes(
 ) -> None:
     """Run a study in so many processes of so many threads each (None: an equal share of the cores)."""
     spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
-    events: Any = spawn.Queue()
+    pipes = [spawn.Pipe(duplex=False) for _ in range(workers)]
+    readers: list[Any] = [reader for reader, _ in pipes]
     threads = threads or max(1, cores() // workers)
     raw = loaded.model_dump(mode="json")
     processes = [
-        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, events), daemon=False)
-        for rank in range(workers)
+        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, writer), daemon=False)
+        for rank, (_, writer) in enumerate(pipes)
     ]
-    for process in processes:
+    for process, (_, writer) in zip(processes, pipes, strict=True):
         process.start()
+        writer.close()  # the worker's copy is then the only one, and its end is heard
     try:
         while any(process.is_alive() for process in processes):
-            _drain(events, view)
-        _drain(events, view)
+            _drain(readers, view)
+        _drain(readers, view)
     except KeyboardInterrupt:
         for process in processes:
             process.terminate()
         view.console.print("stopping: running trials are put back")  # the last thing: who would read it may be gone
-        while any(process.is_alive() for process in processes):  # an undrained queue would keep them from ending
-            _drain(events, view)
+        while any(process.is_alive() for process in processes):  # a full pipe would keep them from ending
+            _drain(readers, view)
         raise
     killed = [process for process in processes if process.exitcode not in (0, 1)]
     if killed:
@@ -177,22 +179,34 @@ def run_processes(
         )
 
 
-def _drain(events: Any, view: View) -> None:
-    try:
-        while True:
-            event = events.get(timeout=0.2)
+def _drain(readers: list[Any], view: View) -> None:
+    """Show what workers say. Each has a pipe of its own: of a common queue, who is killed in mid-word keeps the lock."""
+    while readers:
+        spoken: list[Any] = wait(readers, timeout=0.2)
+        if not spoken:
+            return
+        for reader in spoken:
+            try:
+                event = reader.recv()
+            except (EOFError, OSError):
+                readers.remove(reader)
+                continue
             if isinstance(event, Event):
                 view.show(event)
             else:
                 view.failures.append(event)
-    except queue.Empty:
-        return
+    time.sleep(0.05)
 
 
 def _worker(
-    raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, until: float, events: Any
+    raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, until: float, writer: Any
 ) -> None:
     """Body of one worker process."""
+
+    def say(event: Event | str) -> None:
+        with suppress(OSError):  # the parent is gone
+            writer.send(event)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     limit_threads(threads)
@@ -202,12 +216,12 @@ def _worker(
     try:
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
-            study.work(context, study.open_storage(options.storage), events.put, started, rank, until)
+            study.work(context, study.open_storage(options.storage), say, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else in_one_line(error)
-        events.put(f"worker {rank + 1}: {reason}")
+        say(f"worker {rank + 1}: {reason}")
         sys.exit(1)
 
 

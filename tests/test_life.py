@@ -78,7 +78,7 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
             workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]
             random.choice(workers or [psutil.Process(parent.pid)]).kill()
         sent = time.monotonic()
-        code = parent.wait(timeout=120)
+        code = parent.wait(timeout=600)  # what is left of the study, where it survives
         if code == 0 and time.monotonic() - sent < 5:  # it was over already
             return False
         assert code == {"ctrl-c": 130, "terminate": 130, "kill the parent": -9}.get(how, code)

@@ -79,7 +79,7 @@ def test_a_replayed_trial_leaves_what_a_real_one_does(context: trial.Context, ke
     assert set(results.runs["state"]) == {"finished"}
     assert set(results.runs["loss"]) > {"snr", "mse"}
     assert [point.step for point in curve] == list(range(1, context.study.updates.confirm + 1))
-    assert files == {"audio", "model.pt", "scores.csv", "spec.json", "training.csv", "validation.csv"}
+    assert files == {"audio", "model.pt", "scores.csv", "scores.json", "spec.json", "training.csv", "validation.csv"}
     logged = {name.replace("train/mse", "train/snr") for name, *_ in kept["confirm"].points}
     assert logged == set(confirm[0].data.metrics)
 

@@ -8,7 +8,7 @@ as two equal rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class Block:
     clusters: pd.Series
     missing: int
     floored: dict[str, int]
+    _arrays: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def baseline(self) -> str:
@@ -50,17 +51,21 @@ class Block:
 
     def difference(self, a: str, b: str) -> np.ndarray:
         """Paired differences a - b, (seeds, items), over the seeds that both have; a control pairs with any seed."""
-        one = self._scores(a)
+        seeds, one = self._scores(a)
         if b in self.controls:
-            return one.to_numpy() - self.controls[b].iloc[0].to_numpy()
-        other = self._scores(b)
-        if one.index.equals(other.index) and one.index.is_monotonic_increasing:
-            return one.to_numpy() - other.to_numpy()  # of 100 losses there are 5,000 pairs for each metric
-        common = one.index.intersection(other.index).sort_values()
-        return one.loc[common].to_numpy() - other.loc[common].to_numpy()
+            return one - self._scores(b)[1][0]
+        others, other = self._scores(b)
+        if np.array_equal(seeds, others):
+            return one - other
+        _, mine, theirs = np.intersect1d(seeds, others, return_indices=True)
+        return one[mine] - other[theirs]
 
-    def _scores(self, name: str) -> pd.DataFrame:
-        return self.losses[name] if name in self.losses else self.controls[name]
+    def _scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rising seeds and their scores (seeds, items), kept: of 100 losses there are 5,000 pairs for each metric."""
+        if name not in self._arrays:
+            table = (self.losses[name] if name in self.losses else self.controls[name]).sort_index()
+            self._arrays[name] = table.index.to_numpy(), table.to_numpy()
+        return self._arrays[name]
 
 
 def baseline(names: Collection[str]) -> str:

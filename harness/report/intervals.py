@@ -116,4 +116,5 @@ def win_probability(differences: ArrayLike) -> float:
     """
     known = np.asarray(differences, dtype=float)
     known = known[~np.isnan(known)]
-    return float(((known > 0) + 0.5 * (known == 0)).mean()) if known.size else float("nan")
+    won, even = np.count_nonzero(known > 0), known.size - np.count_nonzero(known)
+    return (won + 0.5 * even) / known.size if known.size else float("nan")

@@ -29,6 +29,7 @@ THROUGHPUT = [
     "peak_mib",
     "model",
 ]
+MOST_PAIRED = 20  # losses whose differences stand in a page
 MOST_SPEAKERS = 12  # to be shown one by one
 CONDITIONS = {"input_snr": "input SNR", "noise": "noise", "speaker": "speaker"}
 
@@ -151,8 +152,11 @@ def heat_map(gains: pd.DataFrame, order: list[str]) -> dict[str, Any]:
 
 
 def pairs_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:
-    """Paired differences as text, with `tied` (bool): a, b, metric, diff, interval, p, wins."""
+    """Paired differences as text, with `tied` (bool): a, b, metric, diff, interval, p, wins. Of the first MOST_PAIRED losses: those
+    of a hundred would make a page of ten megabytes, and `pairs.csv` has them."""
     rows = analysis.pairs
+    first = ordered(analysis, protocol, test_set)[:MOST_PAIRED]
+    rows = rows[rows["a"].isin(first) & rows["b"].isin(first)]
     rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & rows["metric"].isin(metrics)]
     return [
         {"a": r.a, "b": r.b, "metric": METRICS[r.metric].label, "diff": number(r.metric, r.diff, True)}
