@@ -81,7 +81,9 @@ def test_a_replayed_trial_leaves_what_a_real_one_does(context: trial.Context, ke
     assert [point.step for point in curve] == list(range(1, context.study.updates.confirm + 1))
     assert files == {"audio", "model.pt", "scores.csv", "scores.json", "spec.json", "training.csv", "validation.csv"}
     logged = {name.replace("train/mse", "train/snr") for name, *_ in kept["confirm"].points}
-    use = {name for name in confirm[0].data.metrics if name.startswith("system/")}  # of the machine, sampled beside the trial
+    use = {
+        name for name in confirm[0].data.metrics if name.startswith("system/")
+    }  # of the machine, sampled beside the trial
     assert use
     assert logged == set(confirm[0].data.metrics) - use
 
