@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI \
-	MAX_HOURS
+	MAX_HOURS EQUAL_TIME NO_CONTROLS
 export $(OPTIONS)
 unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its libraries anew
 
@@ -11,14 +11,15 @@ unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its l
 option = $(if $($(1)),--$(2) "$$$(1)")
 DATA_OPTIONS = $(call option,DATA_DIR,data-dir)
 BENCH_OPTIONS = $(call option,LOSS,loss) $(call option,MODEL,model) $(call option,CORPUS,corpus) $(DATA_OPTIONS) \
-	$(call option,DEVICE,device) $(call option,PLUGIN,plugin) $(call option,TRACKING_URI,tracking-uri)
-STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) $(call option,WEIGHTING,weighting) \
+	$(call option,WEIGHTING,weighting) $(call option,DEVICE,device) $(call option,PLUGIN,plugin) \
+	$(call option,TRACKING_URI,tracking-uri)
+STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,OBJECTIVE,objective) $(call option,TRIALS,trials) $(call option,UPDATES,updates) \
 	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage) \
-	$(call option,MAX_HOURS,max-hours)
+	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(NO_CONTROLS),--no-controls)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare soak data report bench ui test test-all lint clean
+.PHONY: help setup study plan compare soak data gate report bench atlas ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,13 +46,19 @@ soak: setup ## does every denoising loss train? fails where one does not improve
 	@$(BIN)/harness soak $(STUDY) $(STUDY_OPTIONS)
 
 data: setup ## fetch and decode the recordings, check them
-	@$(BIN)/harness data fetch $(DATA_OPTIONS)
+	@$(BIN)/harness data fetch $(if $(CORPUS),"$$CORPUS") $(DATA_OPTIONS)
+
+gate: setup ## the unprocessed test set of VoiceBank-DEMAND beside what is published of it
+	@$(BIN)/harness data gate $(DATA_OPTIONS)
 
 report: setup ## write reports/ from the MLflow store alone
 	@$(BIN)/harness report $(call option,TRACKING_URI,tracking-uri)
 
 bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
 	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)
+
+atlas: setup ## what each loss of a waveform minds, and what it is blind to
+	@$(BIN)/harness atlas $(call option,LOSS,loss) $(DATA_OPTIONS) $(call option,PLUGIN,plugin)
 
 ui: setup ## browse the runs in MLflow
 	@$(BIN)/harness ui $(call option,TRACKING_URI,tracking-uri)

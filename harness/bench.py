@@ -8,24 +8,37 @@ from typing import Any
 import torch
 
 from harness import loads, losses, outbox, spec, throughput
-from harness.trial import Context, device_name
+from harness.context import Context
+from harness.devices import device_name
 
 BASELINE = "mse"
 EXPERIMENT = "throughput"
 
 
 def measure(
-    context: Context, expressions: Iterable[str], again: bool, say: Callable[[str, int, int], None]
+    context: Context,
+    expressions: Iterable[str],
+    again: bool,
+    say: Callable[[str, int, int], None],
+    weighting: str = "fixed",
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of `throughput.csv` for these losses on this device, and what could not be measured and why.
-    again: measure even where a row is known.
+    """Rows of `throughput.csv` for these losses on this device, and what could not be measured and why. again: measure even
+    where a row is known; weighting: of those of several terms, a single loss has none.
 
     The baseline is measured beside each of them, so that a ratio is one of the same second on a noisy machine.
     """
-    wanted = list(dict.fromkeys(losses.parse(text).expression for text in expressions))
+    combinations = [losses.parse(text) for text in expressions]
+    several, alone = losses.get_weighting(weighting).expression, "fixed"
+    wanted = {combination.expression: several if len(combination.terms) > 1 else alone for combination in combinations}
     name = device_name(context.device)
     known = (
-        {} if again else {loss: run for loss in wanted if (run := context.tracker.find(_identity(context, loss, name)))}
+        {}
+        if again
+        else {
+            loss: run
+            for loss, how in wanted.items()
+            if (run := context.tracker.find(_identity(context, loss, how, name)))
+        }
     )
     missing = [loss for loss in wanted if loss not in known]
     failures: list[str] = []
@@ -36,14 +49,14 @@ def measure(
             say(loss, done, len(missing))
             try:
                 cost = throughput.measure(
-                    loss, BASELINE, context.study.model, batches, context.device, name, context.sizes
+                    loss, BASELINE, context.study.model, batches, context.device, name, context.sizes, wanted[loss]
                 )
                 row = cost.row()
             except Exception as error:  # a plug-in's own: its trials have failed, and said so, before
                 failures.append(f"throughput of {loss}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
                 continue
             rows[loss] = row
-            _keep(context, row, name)
+            _keep(context, row, loss, wanted[loss], name)
     return [rows[loss] for loss in wanted if loss in rows], failures
 
 
@@ -71,20 +84,23 @@ def speech(context: Context, seconds: float) -> tuple[torch.Tensor, torch.Tensor
     return noisy.contiguous(), clean.contiguous()
 
 
-def _identity(context: Context, loss: str, device: str) -> str:
-    key = spec.loss_key(losses.parse(loss), "fixed")
+def _identity(context: Context, loss: str, weighting: str, device: str) -> str:
+    key = spec.loss_key(losses.parse(loss), weighting)
     setting = {"model": context.study.model, "batch": context.study.batch, "seconds": context.study.scenes.seconds}
     return spec.digest({"loss": key, "device": device, "threads": torch.get_num_threads(), **setting})
 
 
-def _keep(context: Context, row: dict[str, Any], device: str) -> None:
+def _keep(context: Context, row: dict[str, Any], loss: str, weighting: str, device: str) -> None:
     words = {name: row[name] for name in ("loss", "device", "threads", "dtype")}
     tags = {
-        "identity": _identity(context, row["loss"], device),
+        "identity": _identity(context, loss, weighting, device),
+        "loss": loss,
+        "family": " ".join(losses.parse(loss).families),
+        "weighting": weighting,
         "phase": "throughput",
         "device": device,
         "model": context.study.model,
     }
-    record = outbox.Record(context.tracker, EXPERIMENT, row["loss"], None, tags, words)
+    record = outbox.Record(context.tracker, EXPERIMENT, f"{row['loss']} throughput", None, tags, words)
     record.log([(name, value, 0) for name, value in row.items() if name not in words])
     record.close("finished")

@@ -1,17 +1,19 @@
 """What there is to choose from: losses, models, tasks, weightings.
 
-`python -m harness.catalogue` writes the README's table of losses again, after a loss was added or changed.
+`python -m harness.catalogue` writes the README's tables of losses and weightings again, after one was added or changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import yaml
 
 from harness import losses, models, paths, tasks
 from harness.data import corpora
-from harness.losses.combination import literal
-from harness.losses.weighting import WEIGHTINGS
+from harness.losses.expressions import literal
+from harness.settings import Setting
 from harness.tasks import fields
 
 
@@ -47,16 +49,6 @@ def as_data() -> dict[str, Any]:
     """The catalogue as JSON data."""
     rows = []
     for name, info in losses.all_losses().items():
-        settings = {
-            key: {
-                "default": s.default,
-                "valid": s.valid,
-                "kind": s.kind,
-                "range": s.range and {"low": s.range.low, "high": s.range.high, "log": s.range.log},
-                "choices": list(s.choices),
-            }
-            for key, s in info.settings.items()
-        }
         rows.append(
             {
                 "name": name,
@@ -65,7 +57,7 @@ def as_data() -> dict[str, Any]:
                 "summary": info.summary,
                 "fields": list(info.fields),
                 "optional_fields": list(info.optional_fields),
-                "settings": settings,
+                "settings": _settings(info.settings),
                 "minimum": info.minimum(),
                 "unit": info.unit,
                 "tasks": [task for task in tasks.TASKS if fits(info, task)],
@@ -75,11 +67,58 @@ def as_data() -> dict[str, Any]:
                 "version": info.version,
             }
         )
-    return {"losses": rows, **others()}
+    return {
+        "losses": rows,
+        "models": list(models.all_models()),
+        "tasks": list(tasks.TASKS),
+        "weightings": [
+            {
+                "name": name,
+                "summary": info.summary,
+                "settings": _settings(info.settings),
+                "needs_minima": info.minima,
+                "scale_free": info.scale_free,
+                "reference": info.reference,
+                "version": info.version,
+            }
+            for name, info in losses.all_weightings().items()
+        ],
+        "recipes": list(recipes()),
+    }
+
+
+def _settings(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    return {
+        key: {
+            "default": s.default,
+            "valid": s.valid,
+            "kind": s.kind,
+            "range": s.range and {"low": s.range.low, "high": s.range.high, "log": s.range.log},
+            "choices": list(s.choices),
+        }
+        for key, s in settings.items()
+    }
+
+
+def recipes() -> tuple[str, ...]:
+    """Combinations that are in use and ready to take: those of the study that compares them."""
+    return tuple(yaml.safe_load((paths.STUDIES / "recipes.yaml").read_text())["losses"])
 
 
 def others() -> dict[str, list[str]]:
-    return {"models": list(models.all_models()), "tasks": list(tasks.TASKS), "weightings": list(WEIGHTINGS)}
+    """What the losses can be used with, by name; of weightings the settings too."""
+    weightings = [_called(info) for info in losses.all_weightings().values()]
+    return {
+        "models": list(models.all_models()),
+        "tasks": list(tasks.TASKS),
+        "weightings": weightings,
+        "recipes": list(recipes()),
+    }
+
+
+def _called(info: losses.WeightingInfo) -> str:
+    settings = ", ".join(f"{key}={literal(setting.default)}" for key, setting in info.settings.items())
+    return f"{info.name}({settings})" if settings else info.name
 
 
 def as_table() -> str:
@@ -102,15 +141,24 @@ def as_table() -> str:
     return "\n".join(lines)
 
 
-START, END = "<!-- losses: written by python -m harness.catalogue -->", "<!-- end of losses -->"
+def weightings_table() -> str:
+    """One row a weighting, as Markdown."""
+    lines = ["| weighting | settings | what it is | paper |", "|---|---|---|---|"]
+    for name, info in losses.all_weightings().items():
+        settings = ", ".join(f"`{key}={literal(setting.default)}`" for key, setting in info.settings.items())
+        lines.append(f"| `{name}` | {settings} | {info.summary} | {info.reference} |")
+    return "\n".join(lines)
 
 
-def with_table(readme: str) -> str:
-    """A README with the table of losses as it should be now."""
-    before, rest = readme.split(START)
-    return f"{before}{START}\n{as_table()}\n{END}{rest.split(END)[1]}"
+def with_tables(readme: str) -> str:
+    """A README with the tables of losses and weightings as they should be now."""
+    for what, table in (("losses", as_table()), ("weightings", weightings_table())):
+        start, end = f"<!-- {what}: written by python -m harness.catalogue -->", f"<!-- end of {what} -->"
+        before, rest = readme.split(start)
+        readme = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+    return readme
 
 
 if __name__ == "__main__":
     file = paths.ROOT / "README.md"
-    file.write_text(with_table(file.read_text()))
+    file.write_text(with_tables(file.read_text()))

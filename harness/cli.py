@@ -50,21 +50,38 @@ Corpus = Annotated[
     ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that already holds the corpus's recordings.")]
-Weighting = Annotated[str | None, typer.Option(help="How the terms of a combination are balanced, e.g. fixed.")]
-Objective = Annotated[
-    str | None, typer.Option(help="Score that tuning maximises: quality, or a metric such as pesq_wb.")
+Weighting = Annotated[
+    str | None, typer.Option(help="How the terms of a combination are balanced, e.g. 'uncertainty(rate=20)'.")
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Learning rates to try: half decades down from 1e-2.")]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="Score that tuning maximises: quality, a metric such as pesq_wb, or several, pesq_wb,stoi."),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Learning rates to try, half decades down from 1e-2; of a search, its trials, 20 at least."
+    ),
+]
 Updates = Annotated[int | None, typer.Option(min=1, help="Updates of a confirming run; tuning runs get 40 %.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Fresh seeds that confirm the chosen setting.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that share the trials; 0: as many as suit the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers losses or models of your own.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(help="Python file that registers losses, models or weightings of your own.")
+]
 Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
 ]
+EqualTime = Annotated[
+    bool | None, typer.Option("--equal-time", help="Confirm once more, each loss in the time that the reference takes.")
+]
+Controls = Annotated[
+    bool | None, typer.Option("--controls/--no-controls", help="Train what stands beside combinations of losses.")
+]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="A recording: any rate, length and number of channels.")]
 Scale = Annotated[bool, typer.Option("--scale", help="Measure the bookkeeping of many trials instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -103,11 +120,9 @@ def _load(
         overrides["task"] = catalogue.best_task(loss or (), overrides.get("corpus"))
     task = tasks.get(overrides.get("task", DEFAULT_TASK)).name
     name = name or ("quick" if task == DEFAULT_TASK else task)
-    if trials is not None:
-        overrides["rates"] = spec.default_rates(trials)
     if updates is not None:
         overrides["updates"] = {"confirm": updates, "tune": max(1, round(0.4 * updates))}
-    loaded = spec.load(name, overrides)
+    loaded = spec.load(name, overrides, trials)
     if picked:
         wanted = loaded.losses if loss else [loaded.corpus]
         print(f"task: {loaded.task}, which fits {' and '.join(wanted)} best; --task names another", file=sys.stderr)
@@ -118,7 +133,7 @@ def _asked(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
     workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-    max_hours: MaxHours = None,
+    max_hours: MaxHours = None, equal_time: EqualTime = None, controls: Controls = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """The study and how it is to be run: the parameters that `study`, `plan` and `worker` share."""
     loaded = _load(
@@ -133,6 +148,8 @@ def _asked(
         weighting=weighting,
         objective=objective,
         seeds=seeds,
+        equal_time=equal_time,
+        controls=controls,
     )
     from harness.workers import Options
 
@@ -158,6 +175,8 @@ def _open(loaded: Any, options: Any) -> Any:
 
     with DataBar(console) as bar:
         context = workers.open_study(loaded, options, workers.cores(), _say, bar)
+    if context.gate:
+        _line(context.gate)
     outbox.send(context.tracker)
     return context
 
@@ -204,7 +223,7 @@ def _fail(failures: list[str]) -> None:
 @_of_a_study
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
-    from harness import bench
+    from harness import bench, entrants
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -214,7 +233,10 @@ def study(loaded: Any, options: Any) -> None:
             def show(text: str, done: int, of: int) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
-            failures += bench.measure(context, [*loaded.losses, loaded.reference.loss], False, show)[1]
+            found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            for how in dict.fromkeys(entrant.weighting for entrant in found):
+                weighed = [entrant.loss for entrant in found if entrant.weighting == how]
+                failures += bench.measure(context, weighed, False, show, how)[1]
     _report(context.tracker, context.protocol_digest)
     _fail(failures)
     if failures:
@@ -270,11 +292,14 @@ def plan(loaded: Any, options: Any) -> None:
         title=f"{loaded.name}: protocol {context.protocol_digest}",
     )
     for row in rows:
-        left = row.trials - row.settled
-        table.add_row(
-            row.loss, row.phase, str(row.trials), str(row.settled), str(left), str(row.updates) if row.updates else ""
-        )
+        counts = (row.trials, row.settled, row.trials - row.settled, row.updates or "")
+        table.add_row(row.loss, row.phase.replace("_", " "), *map(str, counts))
     console.print(table)
+    if drawn := studies.spaces(context):
+        table = Table("loss", "drawn by the search", "between")
+        for cells in drawn:
+            table.add_row(*cells)
+        console.print(table)
     _say(estimate.sentence(context, rows, options))
 
 
@@ -304,10 +329,11 @@ def losses(as_json: Json = False, plugin: Plugin = None) -> None:
 @app.command()
 def check(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Python file that registers losses or models of your own.")
+        Path,
+        typer.Argument(metavar="FILE", help="Python file that registers losses, models or weightings of your own."),
     ],
 ) -> None:
-    """Hold a loss or model of your own to what ours are held to: a line for each thing that fails, with the mend."""
+    """Hold a loss, model or weighting of your own to what ours are held to: a line for each thing that fails, with the mend."""
     from itertools import groupby
 
     from harness import conformance
@@ -434,6 +460,31 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         raise typer.Exit(1)
 
 
+@data_app.command("gate")
+def data_gate(
+    name: Annotated[str, typer.Argument(help="A corpus whose card has a gate.")] = "voicebank_demand",
+    data_dir: DataDir = None,
+) -> None:
+    """Measure the unprocessed test set and compare with what is published of it. Exits with 1 where it differs."""
+    from harness import gate, workers
+    from harness.bars import DataBar
+    from harness.data import corpora
+    from harness.data.bank import open_bank
+    from harness.metrics import Scorer
+
+    card = corpora.card(name)
+    if not card.gate:
+        raise UserError(f"corpus {name!r} has no gate; try voicebank_demand")
+    with DataBar(console) as bar:
+        bank = open_bank(card, data_dir, _say, bar)
+    with console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
+        rows = gate.measured(bank, scorer)
+    for row in rows:
+        _line(f"{card.name}: {row}")
+    if not all(row.holds for row in rows):
+        raise typer.Exit(1)
+
+
 @app.command("export")
 def export_(
     where: Annotated[list[str], typer.Argument(metavar="[FILTER] DIR", help="MLflow filter, e.g. \"tags.loss = 'mse'\".")],
@@ -486,8 +537,8 @@ def report(tracking_uri: TrackingUri = None) -> None:
 
 def _report(tracker: Any, protocol: str | None) -> None:
     """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
-    from harness import paths
-    from harness.report import ranking, runs, stamp, tables, words
+    from harness import outbox, paths
+    from harness.report import notes, ranking, runs, stamp, tables, words
 
     with console.status("writing the report"):
         results = runs.read(tracker)
@@ -496,6 +547,7 @@ def _report(tracker: Any, protocol: str | None) -> None:
             from harness.report import page
 
             page.write_report(results, paths.reports(), analysis)
+            outbox.attempt(tracker, lambda: tracker.describe(*notes.notes(results, analysis)))
             stamp.leave(results, paths.reports())
     for name in [protocol] if protocol else dict.fromkeys(analysis.ranking["protocol"]):
         rows = tables.summary_table(analysis, name)
@@ -514,7 +566,8 @@ def _report(tracker: Any, protocol: str | None) -> None:
 @app.command()
 def bench(
     name: Name = None, loss: Loss = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
-    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None, as_json: Json = False,
+    weighting: Weighting = None, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+    as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
     scale: Scale = False,
 ) -> None:  # fmt: skip
@@ -527,7 +580,7 @@ def bench(
     from harness import bench as benches
     from harness import catalogue
     from harness import workers as pool
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     loaded = _load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
@@ -551,7 +604,7 @@ def bench(
         def show(text: str, done: int, of: int) -> None:
             progress.update(line, description=text, completed=done, total=of)
 
-        rows, failures = benches.measure(context, wanted, True, show)
+        rows, failures = benches.measure(context, wanted, True, show, weighting or "fixed")
         if failures:
             raise UserError(failures[0])
         ratios = benches.overhead(context, loaded.reference.loss)
@@ -598,7 +651,7 @@ def _peers(context: Any, as_json: bool) -> None:
 
     from harness import bench as benches
     from harness import peers
-    from harness.trial import device_name
+    from harness.devices import device_name
 
     left_out: list[str] = []
     rows = peers.compare(*benches.speech(context, peers.SECONDS), say=left_out.append)
@@ -625,6 +678,87 @@ def _scale(loaded: Any, options: Any, as_json: bool) -> None:
     console.print(scale.table(found))
     for line in scale.sentences(found):
         _say(line)
+
+
+@app.command()
+def atlas(loss: Loss = None, data_dir: DataDir = None, plugin: Plugin = None) -> None:
+    """Show what each loss of an estimate minds: its value and gradient as a test prompt is spoilt, in reports/atlas.html."""
+    from harness import atlas as atlases
+    from harness import catalogue, paths
+    from harness.bars import DataBar
+    from harness.plugins import load_plugins
+    from harness.workers import Options
+
+    load_plugins(plugin or [])
+    wanted = loss or catalogue.trainable(atlases.TASK)
+    with DataBar(console) as bar:
+        clean = atlases.speech(data_dir, _say, bar)
+    _networks(wanted, atlases.CORPUS, Options(data_dir=data_dir))
+    with _bar("measuring") as show:
+        table = atlases.responses(wanted, clean, show)
+    with console.status("drawing"):
+        from harness.report.atlas import write_atlas
+
+        page = write_atlas(table, paths.reports())
+    _say(f"atlas of {table['loss'].nunique()} losses: {page}, and the numbers in {page.with_suffix('.csv')}")
+
+
+@app.command()
+def enhance(
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; the suffix names the format.")],
+    run: Annotated[str | None, typer.Option(help="Id of a confirmed run.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Instead, the loss whose confirmed run is meant.")] = None,
+    device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
+) -> None:  # fmt: skip
+    """Denoise a recording with the model that a loss has trained."""
+    from harness import enhance as denoisers
+    from harness import recording
+    from harness.data.audio import SAMPLE_RATE
+    from harness.devices import pick_device
+    from harness.plugins import load_plugins
+    from harness.report import runs
+    from harness.tracking import Tracker
+
+    if (run is None) == (loss is None):
+        raise UserError("enhance: wants either --run ID or --loss NAME")
+    recording.format_of(target)
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: is the recording itself; name another file to write")
+    heard = recording.read(source)
+    load_plugins(plugin or [])
+    tracker = Tracker(tracking_uri)
+    run = run or denoisers.pick(runs.read(tracker).runs, loss or "")
+    denoiser = denoisers.load(tracker, run, pick_device(device))
+    down = recording.write(target, denoisers.enhance(denoiser, heard))
+    channels = f"{len(heard.samples)} channels" if len(heard.samples) > 1 else "1 channel"
+    _say(f"{target}: {heard.samples.shape[1] / heard.rate:.1f} s, {channels}, by {denoiser.about}")
+    if down > 0:
+        _say(f"turned down by {down:.1f} dB, so that it does not clip")
+    if heard.rate > SAMPLE_RATE:
+        _say(f"models hear up to {SAMPLE_RATE // 2000} kHz: what was above is gone")
+
+
+@app.command()
+def listen(source: Source, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None) -> None:
+    """Denoise a recording with every confirmed loss's model, as a page to listen to: reports/listen.html."""
+    from harness import paths, recording
+    from harness.devices import pick_device
+    from harness.plugins import load_plugins
+    from harness.report import listen as page
+    from harness.report import ranking, runs
+    from harness.tracking import Tracker
+
+    whole = recording.read(source)
+    load_plugins(plugin or [])
+    tracker = Tracker(tracking_uri)
+    results, heard = runs.read(tracker), page.excerpt(whole)
+    with _bar("denoising") as show:
+        analysis, where = ranking.analyse(results), pick_device(device)
+        sections = page.through_all(tracker, results, analysis, heard, where, show)
+    with console.status("drawing"):
+        written = page.write_listen(source.name, whole, heard, sections, paths.reports())
+    _say(f"{sum(len(own) for _, own in sections)} losses: {written}")
 
 
 @app.command()

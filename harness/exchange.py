@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILES = ("runs.json", "scores.parquet", "curves.parquet")
-PHASES = ("control", "tune", "confirm", "throughput")
+PHASES = ("control", "tune", "confirm", "equal_time", "throughput")
 CURVES = ("training.csv", "validation.csv")
 WORDS = (
     "test_set",
@@ -38,6 +38,8 @@ WORDS = (
     "floored",
     "unasked",
 )  # columns of scores.csv that hold text
+IMPORTANCE = "importance.json"  # of what a search set, kept on the parent
+DECIDED = ("space", "frozen", "equal_time")  # tags of a parent, taken over where it has none
 INTERNAL = "mlflow."  # tags that MLflow sets itself
 
 
@@ -138,6 +140,7 @@ def _parent(tracker: Tracker, run: Run) -> dict[str, Any]:
         "experiment": tracker.experiment_name(run.info.experiment_id),
         "name": run.info.run_name,
         "tags": _own(run.data.tags),
+        "importance": tracker.read_json(run.info.run_id, IMPORTANCE),
     }
 
 
@@ -178,7 +181,7 @@ def _check(data: dict[str, Any]) -> None:
         content = row["spec"]
         if content is None:
             continue  # a throughput measurement
-        tuned = {} if content["lr"] is None else {"lr": content["lr"]}
+        tuned = content.get("tuned", {}) | ({} if content["lr"] is None else {"lr": content["lr"]})
         made = spec.identity(content["protocol_digest"], content["loss"], content["phase"], content["seed"], tuned)
         if made != row["tags"]["identity"]:
             raise UserError(f"run {row['title']!r}: its contents do not give its identity {row['tags']['identity']}")
@@ -219,10 +222,14 @@ def _select(tracker: Tracker, identity: str, parent: dict[str, Any]) -> str:
     mine = tracker.search(f"tags.identity = '{identity}'")
     if theirs is None or not mine:
         return ""
-    tags = mine[0].data.tags
+    tags, run = mine[0].data.tags, mine[0].info.run_id
+    if decided := {name: parent["tags"][name] for name in DECIDED if name in parent["tags"] and name not in tags}:
+        tracker.tag(run, **decided)
+    if parent.get("importance") and tracker.read_json(run, IMPORTANCE) is None:
+        tracker.attach(run, IMPORTANCE, parent["importance"])
     ours = json.loads(tags["selected"]) if "selected" in tags else None
     if ours is None or (ours["tuning"] == "shipped" and json.loads(theirs)["tuning"] == "tuned"):
-        tracker.tag(mine[0].info.run_id, selected=theirs)
+        tracker.tag(run, selected=theirs)
     elif ours["lr"] != json.loads(theirs)["lr"]:
         return f"{parent['name']}: lr {ours['lr']:.3g} stays selected here, the export selected {json.loads(theirs)['lr']:.3g}"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from harness.metrics import ScoringError
 from harness.tasks.task import Judged
 
 if TYPE_CHECKING:
-    from harness.trial import Context
+    from harness.context import Context
 
 UNSEEN = 10**6  # the step from which on batches are made that no update sees
 
@@ -80,6 +80,17 @@ def means(table: pd.DataFrame, names: tuple[str, ...]) -> dict[str, float]:
     return {name: float(table[name].mean()) for name in names if len(table) and table[name].notna().any()}
 
 
+def scores(context: Context, now: Mapping[str, float]) -> dict[str, float]:
+    """The selection score of validation means; where a study has several objectives, their mean on a shared scale, and the
+    value of each that is no metric."""
+    names, task = context.study.objectives, context.task
+    if len(names) == 1:
+        return {"score": task.selection(names[0], now, control_means(context))}
+    shares = [task.share(name, now, control_means(context)) for name in names]
+    composed = {name: task.selection(name, now, control_means(context)) for name in names if name not in now}
+    return {**composed, "score": sum(shares) / len(shares)}
+
+
 def judge_all(
     context: Context, made: Callable[[str], Sequence[Any]], sets: Sequence[str], folder: Path, seed: int | None = None
 ) -> list[outbox.Point]:
@@ -88,7 +99,7 @@ def judge_all(
     points: list[outbox.Point] = []
     tables = []
     judged: dict[str, Judged] = {}
-    for name in sets:
+    for name in filter(context.sets.get, sets):  # a corpus that holds nothing out has nothing mismatched
         # No answer to a word of the open set is right.
         names = {"validation": context.task.watched, "open_set": ()}.get(name, context.task.judged)
         output = made(name)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from harness import paths
 from harness.tracking import SETTLED, Tracker, is_lost
+from harness.usage import Stamped
 
 CONTENT = "content.json"
 PATIENCE = 30  # seconds for which a store that was away is not asked again
@@ -63,7 +64,11 @@ class Record:
         self._try(lambda: _begin(tracker, self._content))
 
     def log(self, points: Iterable[Point]) -> None:
-        batch = [(name, float(value), int(step), int(time.time() * 1000)) for name, value, step in points]
+        self.log_at((*point, int(time.time() * 1000)) for point in points)
+
+    def log_at(self, points: Iterable[Stamped]) -> None:
+        """Log points that say when they were."""
+        batch = [(name, float(value), int(step), at) for name, value, step, at in points]
         self._content["points"] += batch
         self._try(lambda: self._tracker.log(self._content["run"], batch))
 
@@ -104,14 +109,27 @@ def answer(tracker: Tracker, ask: Callable[[], T]) -> T | None:
     return answers[0] if answers else None
 
 
-def mark(tracker: Tracker, experiment: str, parent: Parent, **tags: str) -> None:
-    """Tag a parent run, now or when the store answers again."""
+def mark(
+    tracker: Tracker, experiment: str, parent: Parent, files: Mapping[str, Any] | None = None, **tags: str
+) -> None:
+    """Tag a parent run, now or when the store answers again. files: JSON data to keep as its artifacts, by name."""
+    content: dict[str, Any] = {
+        "experiment": experiment,
+        "parent": asdict(parent),
+        "marks": tags,
+        "files": dict(files or {}),
+    }
+    if attempt(tracker, lambda: _mark(tracker, content)):
+        earlier = find(tracker, parent.identity) or {}  # of another decision, not sent yet
+        content |= {name: {**earlier.get(name, {}), **content[name]} for name in ("marks", "files")}
+        _keep(tracker, parent.identity, content, None)
 
-    def tag() -> None:
-        tracker.tag(tracker.parent(experiment, parent.name, parent.identity, parent.tags), **tags)
 
-    if attempt(tracker, tag):
-        _keep(tracker, parent.identity, {"experiment": experiment, "parent": asdict(parent), "marks": tags}, None)
+def _mark(tracker: Tracker, content: Mapping[str, Any]) -> None:
+    run = tracker.parent(content["experiment"], **content["parent"])
+    for name, data in content.get("files", {}).items():
+        tracker.attach(run, name, data)
+    tracker.tag(run, **content["marks"])
 
 
 def find(tracker: Tracker, identity: str) -> dict[str, Any] | None:
@@ -145,8 +163,7 @@ def send(tracker: Tracker) -> int:
 def _deliver(tracker: Tracker, entry: Path) -> None:
     content = json.loads((entry / CONTENT).read_text())
     if "marks" in content:
-        parent = content["parent"]
-        tracker.tag(tracker.parent(content["experiment"], **parent), **content["marks"])
+        _mark(tracker, content)
         return
     if tracker.find(content["tags"]["identity"], claimed=content["run"] is None) is not None:
         return  # its last words did arrive

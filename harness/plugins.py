@@ -1,4 +1,4 @@
-"""Files of a user's own that register losses (`@loss`) and models (`@model`)."""
+"""Files of a user's own that register losses (`@loss`), models (`@model`) and weightings (`@weighting`)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from pathlib import Path
 
 from harness.errors import UserError
 
+PREFIX = "harness_plugin_"
+
+
+def source_of(module: str) -> str:
+    """Hash of the file of a user's own that a module is; "" of any other module."""
+    if not module.startswith(PREFIX):
+        return ""
+    return hashlib.sha256(Path(sys.modules[module].__file__ or "").read_bytes()).hexdigest()[:12]
+
 
 def load_plugins(files: Iterable[Path]) -> None:
     """Import each file once, under a module name of its own. UserError names the file and the line of the user's mistake."""
     for file in files:
         if not file.is_file() or file.suffix != ".py":
             raise UserError(f"plugin {str(file)!r}: no such Python file")
-        name = f"harness_plugin_{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
+        name = f"{PREFIX}{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
         if name in sys.modules:
             continue
         module_spec = importlib.util.spec_from_file_location(name, file)

@@ -26,10 +26,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from harness import outbox, spec, study, throughput, train, trial, workers
+from harness import losses, outbox, spec, study, throughput, train, trial, workers
+from harness.context import Context, Outcome, Planned, Report
+from harness.devices import device_name
 from harness.metrics import METRICS
 from harness.tracking import Tracker
-from harness.trial import Context, Outcome, Planned
 
 SIZES = (10, 100, 1000)
 RATES, SEEDS = 5, 5  # of each loss: ten trials, as in the full protocol
@@ -42,6 +43,7 @@ WATCHED = (
     ("look up", trial, "_known"),
     ("log", trial, "run"),
     ("log", outbox.Record, "log"),
+    ("log", outbox.Record, "log_at"),
     ("log", outbox, "mark"),
     ("log", outbox, "send"),
 )
@@ -137,7 +139,7 @@ def replay(
     planned: Planned,
     record: outbox.Record,
     folder: Path,
-    report: trial.Report,
+    report: Report,
 ) -> Outcome:
     """Log and leave what a run of this phase does, with curves as long as the study's."""
     sample = kept[planned.phase]
@@ -156,7 +158,8 @@ def replay(
     table = table.iloc[np.arange(updates) % len(table)].assign(step=np.arange(1, updates + 1))
     table.to_csv(folder / "training.csv", index=False)
     rows = table.loc[:, ~table.columns.str.startswith("penalty/")]
-    curves = train.Curves([planned.loss] * (rows.shape[1] - 5), rows.to_numpy().tolist())
+    names = losses.parse(planned.loss).names
+    curves = train.Curves(["total", *names, *rows.columns[3 + len(names) :]], rows.to_numpy().tolist())
     validation = dict(reversed([(n, v) for n, v, _ in sample.points if n.startswith("validation/")]))
     sent = 0
     for done in trial.looks_at(planned.phase, updates):
@@ -294,7 +297,7 @@ def measure(
     parts = [*PARTS, REPORT]
     grows = {p: growth(found[sizes[-2]][p], found[last][p], (sizes[-2], last)) for p in parts} if len(sizes) > 1 else {}
     return {
-        "device": trial.device_name(context.device),
+        "device": device_name(context.device),
         "sizes": list(sizes),
         "ms_per_trial": {p: [1e3 * found[trials][p] / trials for trials in sizes] for p in parts},
         "growth": grows,

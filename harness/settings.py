@@ -1,4 +1,4 @@
-"""What the signature of a loss or a model declares: fields, sizes, and settings with their valid values."""
+"""What the signature of a loss, a model or a weighting declares: fields, sizes, and settings with their valid values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,19 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class PerClass:
-    """A number for each class, or None, where every class counts 1.
+class Each:
+    """A number for each of something, such as the classes, or None.
 
-    Written `Annotated[tuple[float, ...] | None, PerClass(Range(0, 100))]`, and in a loss expression as it is in Python,
-    `class_weights=(0.5, 2)`. How many there must be only a model tells: the loss checks that. No search runs over them.
+    Written `Annotated[tuple[float, ...] | None, Each("class", Range(0, 100))]`, and in an expression as it is in Python,
+    `class_weights=(0.5, 2)`. How many there must be only the owner of the setting can tell, and checks. No search runs over
+    them.
     """
 
+    of: str
     limits: Range
 
     def __str__(self) -> str:
-        return f"None, or a number from {self.limits} for each class"
+        return f"None, or a number from {self.limits} for each {self.of}"
 
     def read(self, value: Any) -> tuple[float, ...] | None:
         """`value` as a tuple; None if it is not valid. Lists will do: JSON has no tuples."""
@@ -102,16 +104,16 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of one loss or model. `range` goes with the kinds float and int, the others with the kinds of their names."""
+    """One setting of a loss, model or weighting. `range` goes with the kinds float and int, others with those of their names."""
 
     owner: str
     name: str
     default: Any
-    kind: Literal["float", "int", "bool", "choice", "rows", "per_class"]
+    kind: Literal["float", "int", "bool", "choice", "rows", "each"]
     range: Range | None = None
     choices: Collection[Any] = ()
     rows: Rows | None = None
-    per_class: PerClass | None = None
+    each: Each | None = None
     register: Mapping[str, Any] | None = None  # what the choices are the names of
 
     @property
@@ -119,8 +121,8 @@ class Setting:
         """The valid values in words, for error messages and help."""
         if self.range is not None:
             return f"a {'whole ' if self.kind == 'int' else ''}number from {self.range}"
-        if self.rows or self.per_class:
-            return str(self.rows or self.per_class)
+        if self.rows or self.each:
+            return str(self.rows or self.each)
         return "True or False" if self.kind == "bool" else "one of " + ", ".join(map(repr, self.choices))
 
     def check(self, value: Any) -> Any:
@@ -140,9 +142,18 @@ class Setting:
                     return choice
         elif self.rows is not None and (table := self.rows.read(value)) is not None:
             return table
-        elif self.per_class is not None and (value is None or (numbers := self.per_class.read(value)) is not None):
+        elif self.each is not None and (value is None or (numbers := self.each.read(value)) is not None):
             return None if value is None else numbers
         raise UserError(f"{self.owner}.{self.name} = {value!r} is not valid: it must be {self.valid}")
+
+
+def resolved(owner: str, settings: Mapping[str, Setting], given: Mapping[str, Any] | None, see: str) -> dict[str, Any]:
+    """All settings, the given ones checked and the rest at their defaults; UserError for an unknown or bad one."""
+    for name in given or {}:
+        if name not in settings:
+            raise unknown(f"setting of {owner}", name, settings, see)
+    checked = {name: settings[name].check(value) for name, value in (given or {}).items()}
+    return {name: checked.get(name, setting.default) for name, setting in settings.items()}
 
 
 def read_signature(
@@ -212,13 +223,13 @@ def _annotated(owner: str, name: str, annotation: Any, default: Any) -> Setting:
             return Setting(owner, name, default, kinds[base], range=ranges[0])
         if get_origin(base) is tuple and len(tables) == 1:
             return Setting(owner, name, default, "rows", rows=tables[0])
-        if len(per_class := [note for note in notes if isinstance(note, PerClass)]) == 1:
-            return Setting(owner, name, default, "per_class", per_class=per_class[0])
+        if len(each := [note for note in notes if isinstance(note, Each)]) == 1:
+            return Setting(owner, name, default, "each", each=each[0])
         if base is str and len(names := [note for note in notes if isinstance(note, OneOf)]) == 1:
             register = names[0].register
             return Setting(owner, name, default, "choice", choices=register.keys(), register=register)
     raise UserError(
         f"{owner}.{name}: annotate a setting as Annotated[float, Range(low, high)], Annotated[int, Range(low, high)], "
         "Annotated[tuple[tuple[int, ...], ...], Rows(column=Range(low, high))], "
-        "Annotated[tuple[float, ...] | None, PerClass(Range(low, high))], Annotated[str, OneOf(names)], Literal[...] or bool"
+        'Annotated[tuple[float, ...] | None, Each("class", Range(low, high))], Annotated[str, OneOf(names)], Literal[...] or bool'
     )

@@ -32,6 +32,7 @@ RESULT_VERSION = (
     1  # tasks, models, training and metrics: raise it when their numbers move; runs of older versions are stale
 )
 FULL_SEEDS = 5
+LEAST_TRIALS = 20  # of a search
 
 
 class _Strict(BaseModel):
@@ -60,10 +61,29 @@ class Optimiser(_Strict):
     clip_percentile: float = Field(10.0, gt=0, le=100)
 
 
+class Search(_Strict):
+    """Tuning by Optuna's TPE in place of a grid: over the learning rate, between the ends of `rates`, the weights under
+    `searched`, the settings of weightings, and, with `settings`, those of losses: all that have a range, or those named, as
+    `max_db` or `si_sdr.max_db`. trials: of each entrant; pruner: ends trials that promise nothing.
+    """
+
+    trials: int = Field(LEAST_TRIALS, ge=LEAST_TRIALS)  # four TPE trials are random draws
+    settings: bool | tuple[str, ...] = False
+    pruner: Literal["median", "hyperband", "wilcoxon"] | None = None
+
+    def sets(self, name: str) -> bool:
+        """Whether a setting of a loss, `si_sdr.max_db`, is searched."""
+        if isinstance(self.settings, bool):
+            return self.settings
+        return name in self.settings or name.partition(".")[2] in self.settings
+
+
 class Study(_Strict):
     """A study file. `losses` are expressions (`mse with dropout=0.3` trains under that condition), or "all" that can train
-    the task; `rates` the shared learning-rate grid; `seeds` how many confirm a setting; `identities` groups of losses that
-    must tie: the report tells whether they do.
+    the task; `weighting` one or several, under each of which combinations of several terms are trained; `rates` the shared
+    learning-rate grid, or with `search` its ends; `seeds` how many confirm a setting; `equal_time` whether they confirm it
+    once more in the time of the reference; `controls` whether the terms of combinations are trained alone, made equal, and
+    under frozen weights; `identities` groups of losses that must tie: the report tells whether they do.
     """
 
     name: str
@@ -72,13 +92,16 @@ class Study(_Strict):
     model: str
     losses: tuple[str, ...] = Field(min_length=1)
     reference: Reference
-    weighting: str = "fixed"
+    weighting: tuple[str, ...] = Field(("fixed",), min_length=1)
     objective: str = "quality"
     scenes: SerializeAsAny[SceneRule]
     batch: int = Field(8, ge=1, le=4096)
     updates: Updates
     rates: tuple[float, ...] = Field(min_length=1)
     seeds: int = Field(FULL_SEEDS, ge=1, le=1000)
+    search: Search | None = None
+    equal_time: bool = False
+    controls: bool = True
     optimiser: Optimiser = Optimiser()
     precision: Literal["float32", "bf16"] = "float32"
     identities: tuple[tuple[str, ...], ...] = ()
@@ -90,8 +113,17 @@ class Study(_Strict):
         if not isinstance(raw, dict) or not isinstance(raw.get("task", "denoise"), str):
             return raw
         task = tasks.get(raw.get("task", "denoise"))
+        raw = cls.one_or_several(raw)
+        if raw.get("search") is None and _asks_for_a_search(raw):
+            raw = raw | {"search": {}}
         every = {"losses": catalogue.trainable(task.name)} if raw.get("losses") == "all" else {}
         return {"corpus": task.corpus, "model": task.model, "scenes": {}} | raw | every
+
+    @staticmethod
+    def one_or_several(raw: dict[str, Any]) -> dict[str, Any]:
+        """A weighting as a list of one; several objectives as one text."""
+        weighting = {"weighting": [raw["weighting"]]} if isinstance(raw.get("weighting"), str) else {}
+        return raw | weighting | ({"objective": _joined(raw["objective"])} if "objective" in raw else {})
 
     @field_validator("scenes", mode="before")
     @classmethod
@@ -117,11 +149,15 @@ class Study(_Strict):
             raise UserError(
                 f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
             )
-        if self.objective not in task.objectives:
-            raise unknown("objective", self.objective, task.objectives, "harness study --help")
-        losses.get_weighting(self.weighting)
+        for name in self.objectives:
+            if name not in task.objectives:
+                raise unknown("objective", name, task.objectives, "harness study --help")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise UserError(f"objective {self.objective!r}: names one twice")
         for expression in (*self.losses, self.reference.loss):
             self.conditions(check_fit(expression, self.task))
+        self._weighed()
+        self._searched()
         run = {losses.parse(expression).expression for expression in (*self.losses, self.reference.loss)}
         for group in self.identity_groups:
             if missing := [name for name in group if name not in run]:
@@ -129,6 +165,43 @@ class Study(_Strict):
             if len(group) < 2:
                 raise UserError(f"identities: {', '.join(group) or 'an empty group'} must tie with another loss")
         return self
+
+    def _weighed(self) -> None:
+        """Whether every weighting can weigh every combination."""
+        for weighting in map(losses.get_weighting, self.weighting):
+            if weighting.name == "searched":
+                continue  # its weights are the search's
+            for combination in map(losses.parse, self.losses):
+                if len(combination.terms) > 1:
+                    weighting.build(combination)
+
+    def _searched(self) -> None:
+        if self.search is None:
+            return
+        if len(self.rates) < 2:
+            raise UserError("search: needs two rates at least, the ends of what is searched, as in rates: [1e-4, 1e-2]")
+        if self.search.pruner and len(self.objectives) > 1:
+            raise UserError(
+                f"search.pruner: with several objectives ({self.objective}) nothing can be pruned; leave it out"
+            )
+        for name in () if isinstance(self.search.settings, bool) else self.search.settings:
+            known = {
+                f"{term.name}.{each}"
+                for text in self.losses
+                for term in losses.parse(text).terms
+                for each in term.settings
+            }
+            if name not in known and name not in {each.partition(".")[2] for each in known}:
+                raise unknown("setting in search.settings", name, known, "harness losses")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What tuning maximises: one score, or several metrics at once."""
+        return tuple(self.objective.split(","))
+
+    @property
+    def pruner(self) -> str | None:
+        return None if self.search is None else self.search.pruner
 
     @property
     def identity_groups(self) -> list[tuple[str, ...]]:
@@ -163,6 +236,28 @@ class Study(_Strict):
     def seed_list(self) -> list[int]:
         """Seeds of the confirm phase; tuning has seed 0 to itself."""
         return list(range(1, self.seeds + 1))
+
+
+def _joined(objective: Any) -> Any:
+    """`pesq_wb, stoi`, or a list of them, as one text without spaces."""
+    names = objective.split(",") if isinstance(objective, str) else objective
+    texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return ",".join(name.strip() for name in names) if texts else objective
+
+
+def _asks_for_a_search(raw: dict[str, Any]) -> bool:
+    """What a grid of rates cannot do: weights to be searched, or several objectives."""
+    several = isinstance(raw.get("objective"), str) and "," in raw["objective"]
+    weightings = raw.get("weighting")
+    return several or (isinstance(weightings, list | tuple) and "searched" in weightings)
+
+
+def _tuned_by(raw: dict[str, Any], trials: int) -> dict[str, Any]:
+    """The key that holds so many trials: those of a search, or the rates of a grid."""
+    search = raw.get("search")
+    if search is None and not _asks_for_a_search(Study.one_or_several(raw)):
+        return {"rates": default_rates(trials)}
+    return {"search": {**(search if isinstance(search, dict) else {}), "trials": trials}}
 
 
 def default_rates(count: int) -> list[float]:
@@ -201,8 +296,9 @@ def check_fit(expression: str, task_name: str) -> Combination:
     return combination
 
 
-def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
-    """The study of a name in `studies/` or of a YAML file, with some keys replaced. UserError names the key and the mend."""
+def load(source: str, overrides: dict[str, Any] | None = None, trials: int | None = None) -> Study:
+    """The study of a name in `studies/` or of a YAML file, with some keys replaced. trials: of each loss, rates of a grid or draws
+    of a search. UserError names the key and the mend."""
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         path = paths.STUDIES / f"{source}.yaml"
@@ -220,6 +316,8 @@ def load(source: str, overrides: dict[str, Any] | None = None) -> Study:
     for key, value in (overrides or {}).items():
         old = raw.get(key)  # a group of keys is merged; what is no group is replaced, or validation says so
         raw[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
+    if trials is not None:
+        raw |= _tuned_by(raw, trials)
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
@@ -267,7 +365,8 @@ def _first_fault(error: ValidationError, rule: type[SceneRule] | None = None) ->
 
 def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[str, Any]:
     """All that must be equal for two losses to stand in one table. lists: hash of each judged set's items."""
-    return {
+    source = models.get(study.model).source
+    return ({"model_source": source} if source else {}) | {
         "task": study.task,
         "corpus": corpora.card(study.corpus).name,  # of a folder, wherever it lies
         "corpus_digest": corpus_digest,
@@ -280,6 +379,7 @@ def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[st
         "precision": study.precision,
         "objective": study.objective,
         "result_version": RESULT_VERSION,
+        **({} if study.search is None else {"search": study.search.model_dump(mode="json", exclude={"trials"})}),
     }
 
 
@@ -290,7 +390,8 @@ def digest(value: Any) -> str:
 
 def loss_key(combination: Combination, weighting: str) -> dict[str, Any]:
     """What makes a loss the same loss: terms, all settings, what they name, versions, weighting."""
-    key = {**combination.canonical(), "versions": combination.versions, "weighting": weighting}
+    how = losses.get_weighting(weighting).key(combination)
+    key = {**combination.canonical(), "versions": combination.versions, "weighting": how}
     return key | ({"named": combination.named} if combination.named else {})
 
 

@@ -76,6 +76,8 @@ def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float
     given = loads.load(objective.combination.fields, device)
     predicted = [field for field in given.values() if field.requires_grad]
     weights = {"parameters": [torch.ones(512, 512, device=device, requires_grad=True)]}
+    if objective.prepares:  # without a model, what it would output stands for what its outputs share
+        objective.prepare([(complete({**given, **weights}, needed), predicted)], predicted, updates=STEPS)
 
     def call() -> None:
         for field in predicted:
@@ -93,11 +95,12 @@ def training_step(
     device: torch.device,
     steps: int = STEPS,
     sizes: Sizes = None,
+    weighting: str = "fixed",
 ) -> float:
     """Median ms of one update in the harness's own loop on ready batches, after as many again to warm up."""
     torch.manual_seed(0)
     model = models.build(model_name, sizes=sizes).to(device)
-    objective = losses.Objective(losses.parse(expression), sizes=sizes).to(device)
+    objective = losses.Objective(losses.parse(expression), weighting, sizes).to(device)
     recipe = train.Recipe(2 * steps, 1e-3, 0.01, 0.05, 10.0)
     stamps: list[float] = []
 
@@ -165,6 +168,11 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def shown(expression: str, weighting: str) -> str:
+    """A loss as rows name it: with its weighting, unless that is `fixed`."""
+    return expression if weighting == "fixed" else f"{expression} ({weighting})"
+
+
 def measure(
     expression: str,
     baseline: str,
@@ -173,18 +181,20 @@ def measure(
     device: torch.device,
     name: str,
     sizes: Sizes = None,
+    weighting: str = "fixed",
 ) -> Cost:
-    """The cost of one loss on this device. batches: ready training batches, (items, samples) fields; name: the device's; sizes:
-    what models, and losses with state, are built for in training."""
+    """The cost of one loss under a weighting on this device. batches: ready training batches, (items, samples) fields; name: the
+    device's; sizes: what models, and losses with state, are built for in training."""
     base, objective = (
-        losses.Objective(losses.parse(text), sizes=loads.SIZES).to(device) for text in (baseline, expression)
+        losses.Objective(losses.parse(text), how, loads.SIZES).to(device)
+        for text, how in ((baseline, "fixed"), (expression, weighting))
     )
     base_ms = loss_alone(base, device)[0]
     median, spread, peak = loss_alone(objective, device)
-    step = training_step(model_name, expression, batches, device, sizes=sizes)
+    step = training_step(model_name, expression, batches, device, sizes=sizes, weighting=weighting)
     items, samples = batches[0]["noisy"].shape
     return Cost(
-        loss=objective.combination.expression,
+        loss=shown(objective.combination.expression, weighting),
         device=name,
         threads=torch.get_num_threads(),
         dtype="float32",

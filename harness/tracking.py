@@ -1,7 +1,7 @@
 """MLflow: the only room that knows it. Every run is written here, by run id, and read back from here.
 
-A run is *settled* when its tag `state` is "finished" or "diverged"; only settled runs are reused or reported. MLflow's own
-status follows Optuna's: finished -> FINISHED, diverged -> KILLED, failed -> FAILED.
+A run is *settled* when its tag `state` is "finished", "diverged" or "pruned"; only settled runs are reused or reported. MLflow's
+own status follows Optuna's: finished -> FINISHED, diverged and pruned -> KILLED, failed -> FAILED.
 """
 
 from __future__ import annotations
@@ -30,8 +30,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SETTLED = ("finished", "diverged")
-STATUS = {"finished": "FINISHED", "diverged": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
+SETTLED = ("finished", "diverged", "pruned")
+STATUS = {
+    "finished": "FINISHED",
+    "diverged": "KILLED",
+    "pruned": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+NOTE = "mlflow.note.content"  # the tag that holds a description
+PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
 
 
@@ -172,12 +180,29 @@ class Tracker:
         except MlflowException:
             self._client.log_batch(run, tags=batch)
 
+    def attach(self, run: str, name: str, data: Any) -> None:
+        """Keep JSON data as an artifact of a run."""
+        self._client.log_dict(run, data, name)
+
     def finish(self, run: str, state: str, artifacts: Path | None = None, **tags: str) -> None:
         """Close a run: artifacts first, the state last, so that a settled run is whole."""
         if artifacts is not None:
+            tags |= _table(artifacts)
             self._client.log_artifacts(run, str(artifacts))
         self.tag(run, **tags, state=state)
         self._client.set_terminated(run, STATUS[state])
+
+    def describe(self, experiments: Mapping[str, str], parents: Mapping[tuple[str, ...], str]) -> None:
+        """Set the descriptions that the UI shows, in Markdown, where they are others than before. parents: by the tags
+        `PARENT_KEY` of the parent run."""
+        for name, text in experiments.items():
+            experiment = self._client.get_experiment(self.experiment(name))
+            if experiment.tags.get(NOTE) != text:
+                self._client.set_experiment_tag(experiment.experiment_id, NOTE, text)
+        for run in self.search("tags.phase = 'parent'") if parents else ():
+            text = parents.get(tuple(run.data.tags.get(tag, "") for tag in PARENT_KEY), "")
+            if text and run.data.tags.get(NOTE) != text:
+                self._client.set_tag(run.info.run_id, NOTE, text)
 
     def artifact(self, run: str, name: str) -> Path | None:
         """A local copy (or the original) of an artifact; None where the run has none."""
@@ -194,6 +219,20 @@ class Tracker:
     def read_json(self, run: str, name: str) -> Any:
         path = self.artifact(run, name)
         return json.loads(path.read_text()) if path is not None else None
+
+
+def _table(artifacts: Path) -> dict[str, str]:
+    """Write the scores of a run once more in the form of `mlflow.log_table`; the tag by which the UI finds it, to compare runs
+    item by item, where there are any."""
+    scores = artifacts / "scores.csv"
+    if not scores.is_file():
+        return {}
+    import pandas as pd
+
+    table = pd.read_csv(scores, keep_default_na=False, na_values=[""])
+    order = sorted(table, key=lambda name: (name != "item", not pd.api.types.is_float_dtype(table[name])))
+    table[order].to_json(scores.with_suffix(".json"), orient="split", index=False, double_precision=4)
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": "scores.json", "type": "table"}])}
 
 
 def is_lost(error: Exception) -> bool:

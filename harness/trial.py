@@ -6,9 +6,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,172 +14,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness import losses, models, outbox, spec, tasks, train
+from harness import entrants, losses, models, outbox, spec, train, usage
+from harness.context import TESTED, Context, Outcome, Planned, Report
 from harness.data import corpora
-from harness.data.scenes import list_digest, noise_card
-from harness.errors import UserError, in_one_line
-from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs
+from harness.data.scenes import noise_card
+from harness.devices import device_name
+from harness.errors import in_one_line
+from harness.judging import control_means, control_outputs, judge, judge_all, means, outputs, scores
 from harness.losses.registry import RegisteredLoss
-from harness.metrics import Scorer
-from harness.tracking import Tracker, commit
+from harness.tracking import commit
 
 TUNING_SEED = 0  # confirming seeds begin at 1
-LOOKS = {"tune": 2, "confirm": 4}  # at validation in the course of a training
+FRESH_SEEDS = 1000  # the first seed of the equal-time phase, less 1: confirming has those below
+# Looks at validation in the course of a training; where a pruner is named, tuning has those that it needs to tell a bad one.
+LOOKS = {"tune": 2, "confirm": 4, "equal_time": 4, "median": 4, "hyperband": 4, "wilcoxon": 8}
 CURVE_POINTS = 50  # of a training curve in MLflow, or more where updates are many
-SETS = ("validation", "matched", "mismatched")
-MORE_SETS = ("training", "open_set", "real_words")  # those that a study asks for: a protocol without them knows of none
-Report = Callable[[str, int, int, float | None], None]  # what is being done, updates done, of how many, last score
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One run to make. loss: expression, or the control's name; phase: "control", "tune" or "confirm"."""
-
-    loss: str
-    phase: str
-    seed: int | None = None
-    lr: float | None = None
-
-    @property
-    def title(self) -> str:
-        parts = [self.loss, self.phase if self.phase != self.loss else ""]
-        parts += [f"lr {self.lr:.3g}"] if self.lr is not None else []
-        return " ".join([*parts, f"seed {self.seed}"] if self.phase == "confirm" else parts).strip()
-
-
-@dataclass
-class Outcome:
-    """What a run came to. value: the selection score, None where it diverged."""
-
-    state: str
-    value: float | None
-    reason: str = ""
-    reused: bool = False
-    note: str = ""  # where its results are, if not in the store
-
-
-@dataclass
-class Context:
-    """All that the trials of one study share in one process.
-
-    picture: draws (noisy, clean, estimate, sample rate) as PNG bytes; handed in, because plotting is a room above.
-    make: fills the record and the folder of a planned run, and says what it came to; another one where only what
-        surrounds a training is wanted.
-    controls: validation means of the controls, filled when first needed.
-    """
-
-    study: spec.Study
-    scenes: tasks.Scenes
-    device: torch.device
-    tracker: Tracker
-    scorer: Scorer
-    picture: Callable[..., bytes]
-    make: Callable[[Context, Planned, outbox.Record, Path, Report], Outcome] = field(
-        default_factory=lambda: make, repr=False
-    )
-    sets: dict[str, Sequence[Any]] = field(default_factory=dict)
-    controls: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        wanted = self.study.scenes.items
-        asked = (*SETS, *(name for name in MORE_SETS if wanted.of(name)))
-        self.sets = {name: self.scenes.items(name, wanted.of(name)) for name in asked}
-
-    @cached_property
-    def task(self) -> tasks.Task:
-        return tasks.get(self.study.task)
-
-    @cached_property
-    def protocol(self) -> dict[str, Any]:
-        lists = {name: list_digest(items) for name, items in self.sets.items()}
-        return spec.protocol(self.study, self.scenes.digest, lists)
-
-    @cached_property
-    def protocol_digest(self) -> str:
-        return spec.digest(self.protocol)
-
-    @cached_property
-    def examples(self) -> dict[str, list[dict[str, torch.Tensor]]]:
-        """Fields of every judged item, mixed once a process."""
-        return {name: [self.scenes.example(item) for item in items] for name, items in self.sets.items()}
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """What models, and losses with state, are to be built for."""
-        known, info = self.task.sizes(self.scenes), models.get(self.study.model)
-        if "embedding" not in info.gives:
-            return known
-        example = self.scenes.example(self.sets["validation"][0])
-        with torch.random.fork_rng(), torch.inference_mode():
-            model = models.build(info.name, sizes=known).eval()
-            return known | {"dim": model(*(example[name][None] for name in info.fields))["embedding"].shape[-1]}
-
-    def key(self, loss: str) -> dict[str, Any]:
-        """What makes a loss (or a control) the same one in an identity."""
-        if loss in self.task.controls:
-            return {"control": loss}
-        return spec.loss_key(losses.parse(loss), self.study.weighting)
-
-    def identity(self, planned: Planned) -> str:
-        tuned = {} if planned.lr is None else {"lr": planned.lr}
-        return spec.identity(self.protocol_digest, self.key(planned.loss), planned.phase, planned.seed, tuned)
-
-    def control_identity(self, name: str) -> str:
-        return self.identity(Planned(name, "control"))
-
-    def parent(self, loss: str) -> outbox.Parent:
-        """The parent run, one for each protocol and loss."""
-        identity = spec.digest({"protocol": self.protocol_digest, "parent": self.key(loss)})
-        shown = loss if loss in self.task.controls else losses.parse(loss).expression
-        return outbox.Parent(shown, identity, self.tags(loss))
-
-    def tags(self, loss: str) -> dict[str, str]:
-        """What every run of a loss says of itself."""
-        control = loss in self.task.controls
-        combination = None if control else losses.parse(loss)
-        return {
-            "protocol": self.protocol_digest,
-            "study": self.study.name,
-            "task": self.study.task,
-            "corpus": corpora.card(self.study.corpus).name,
-            "model": self.study.model,
-            "loss": loss if combination is None else combination.expression,
-            "role": "control" if control else "loss",
-            "reference": losses.parse(self.study.reference.loss).expression,
-            "weighting": "" if control else self.study.weighting,
-            "loss_versions": json.dumps({} if combination is None else combination.versions),
-            "targets": " ".join(() if combination is None else combination.targets),
-            "result_version": str(spec.RESULT_VERSION),
-            "preliminary": str(self.study.preliminary),
-        }
-
-
-def device_name(device: torch.device) -> str:
-    """The device as it stands in every figure: the processor's or the card's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.is_file()
-        else []
-    )
-    return f"CPU {names[0] if names else platform.machine()}"
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name ("auto": a GPU where there is one)."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r}: must be auto, cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r}: must be auto, cpu, cuda or cuda:<number>")
-    return device
+class Pruned(Exception):
+    """Whoever looks on ends a training that promises nothing."""
 
 
 def settled(context: Context, planned: Planned) -> Outcome | None:
@@ -193,8 +44,8 @@ def _waiting(context: Context, planned: Planned) -> Outcome | None:
     kept = outbox.find(context.tracker, context.identity(planned))
     if kept is None:
         return None
-    scores = [value for name, value, *_ in kept["points"] if name == "validation/score"]
-    return Outcome(kept["state"], scores[-1] if scores else None, kept["reason"], reused=True)
+    last = {name: value for name, value, *_ in kept["points"]}
+    return _outcome(context, planned, kept["state"], last, kept["reason"])
 
 
 def _stored(context: Context, planned: Planned, *, claimed: bool = False) -> Outcome | None:
@@ -202,8 +53,19 @@ def _stored(context: Context, planned: Planned, *, claimed: bool = False) -> Out
     run = context.tracker.find(context.identity(planned), claimed=claimed)
     if run is None:
         return None
-    value = run.data.metrics.get("validation/score")
-    return Outcome(run.data.tags["state"], value, run.data.tags.get("reason", ""), reused=True)
+    return _outcome(context, planned, run.data.tags["state"], run.data.metrics, run.data.tags.get("reason", ""))
+
+
+def _outcome(context: Context, planned: Planned, state: str, last: Mapping[str, float], reason: str) -> Outcome:
+    """What a settled run came to. last: the last value of each of its metrics."""
+    values = objective_values(context.study, last) if planned.phase != "control" and state == "finished" else ()
+    return Outcome(state, last.get("validation/score"), reason, reused=True, values=values)
+
+
+def objective_values(study: spec.Study, last: Mapping[str, float]) -> tuple[float, ...]:
+    """The value of each objective, where a study has several."""
+    several = study.objectives if len(study.objectives) > 1 else ()
+    return tuple(last[f"validation/{name}"] for name in several)
 
 
 def _known(context: Context, planned: Planned) -> Outcome | None:
@@ -218,7 +80,7 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     known = _known(context, planned)
     if known is not None:
         return known
-    tags = context.tags(planned.loss) | {
+    tags = context.tags(planned.loss, planned.weighting) | {
         "identity": context.identity(planned),
         "phase": planned.phase,
         "seed": "" if planned.seed is None else str(planned.seed),
@@ -236,13 +98,15 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
         "seed": planned.seed,
         "lr": planned.lr,
         "model": context.study.model,
+        **planned.tuned,
     }
-    record = outbox.Record(
-        context.tracker, context.study.task, planned.title, context.parent(planned.loss), tags, params
-    )
+    parent = context.parent(planned.loss, planned.weighting)
+    record = outbox.Record(context.tracker, context.study.task, planned.title, parent, tags, params)
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            outcome = context.make(context, planned, record, Path(folder), report)
+            with usage.watched(context.device) as used:
+                outcome = (context.make or make)(context, planned, record, Path(folder), report)
+            record.log_at(used.points())
             record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:
         record.close("interrupted")
@@ -275,23 +139,26 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     study, seed, lr = context.study, planned.seed, planned.lr
     assert seed is not None
     assert lr is not None
-    updates = getattr(study.updates, planned.phase)
-    combination, sizes = losses.parse(planned.loss), context.sizes
+    updates = planned.updates or getattr(study.updates, planned.phase)
+    combination, weighting = entrants.with_values(planned.loss, planned.weighting, planned.values)
+    sizes = context.sizes
     optimiser, settings = study.conditions(combination)
     torch.manual_seed(seed)  # equal seeds: equal initial weights, whatever the loss
     model = models.build(study.model, settings, sizes).to(context.device)
-    objective = losses.Objective(combination, study.weighting, sizes).to(context.device)
+    objective = losses.Objective(combination, weighting, sizes).to(context.device)
     recipe = train.Recipe(
         updates, lr, optimiser.weight_decay, optimiser.warmup, optimiser.clip_percentile, study.precision == "bf16"
     )
-    looks = looks_at(planned.phase, updates)
+    looks = looks_at(planned.phase, updates, study.pruner)
     validation: list[dict[str, float]] = []
     seconds = {"evaluation": 0.0, "logging": 0.0}
     penalties: list[dict[str, Any]] = []
     sent = 0
+    seen = train.Curves([])  # so far, for a training that is ended
 
     def watch(done: int, curves: train.Curves) -> None:
-        nonlocal sent
+        nonlocal sent, seen
+        seen = curves
         report(planned.title, done, updates, validation[-1]["score"] if validation else None)
         penalties.append({"step": done} | {f"penalty/{name}": value for name, value in _penalties(model).items()})
         if done not in looks:
@@ -299,7 +166,7 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         start = time.perf_counter()
         made = outputs(context, model, seed, "validation")
         now = means(judge(context, "validation", made, context.task.watched), context.task.watched)
-        now["score"] = context.task.selection(study.objective, now, control_means(context))
+        now |= scores(context, now)
         validation.append(now | {"step": done, "seconds": curves.train_seconds})
         judged = time.perf_counter()
         points = [(f"validation/{name}", value, done) for name, value in now.items()]
@@ -310,6 +177,25 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
         sent = len(curves.rows)
         seconds["evaluation"] += judged - start
         seconds["logging"] += time.perf_counter() - judged
+        if report(planned.title, done, updates, now["score"]) and done < updates:
+            raise Pruned
+
+    def keep(curves: train.Curves, more: list[outbox.Point]) -> None:
+        """What every training that did not diverge leaves behind."""
+        start = time.perf_counter()
+        pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
+        updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *curves.columns])
+        updates_table.merge(pd.DataFrame(penalties), "left", on="step").to_csv(folder / "training.csv", index=False)
+        _write_spec(context, planned, folder, {"controls": control_means(context)})
+        clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
+        clocks["logging"] += time.perf_counter() - start
+        done = len(curves.rows)
+        points = [*more, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
+        points += [("step_ms", 1000 * curves.train_seconds / done, 0), ("updates", done, 0)]
+        built = [loss for loss in objective.losses if isinstance(loss, RegisteredLoss)]
+        void = {loss.info.name: loss.void_share for loss in built}
+        points += [(f"void/{name}", share, 0) for name, share in void.items() if share is not None]
+        record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
 
     try:
         curves = train.fit(
@@ -324,33 +210,26 @@ def _training(context: Context, planned: Planned, record: outbox.Record, folder:
     except train.Diverged as diverged:
         _write_spec(context, planned, folder, {})
         return Outcome("diverged", None, str(diverged))
+    except Pruned:
+        keep(seen, [])
+        return Outcome("pruned", validation[-1]["score"], f"pruned after {len(seen.rows)} of {updates} updates")
     start = time.perf_counter()
     tested = []
-    if planned.phase == "confirm":
+    if planned.phase in TESTED:
         # The only place that reads the test sets for a trained model.
         sets = [name for name in context.sets if name != "validation"]
         tested = judge_all(context, lambda test_set: outputs(context, model, seed, test_set), sets, folder, seed)
         torch.save({name: value.cpu() for name, value in model.state_dict().items()}, folder / "model.pt")
     seconds["evaluation"] += time.perf_counter() - start
-    start = time.perf_counter()
-    pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
-    updates_table = pd.DataFrame(curves.rows, columns=["step", "seconds", *_columns(curves)])
-    updates_table.merge(pd.DataFrame(penalties), "left", on="step").to_csv(folder / "training.csv", index=False)
-    _write_spec(context, planned, folder, {"controls": control_means(context)})
-    clocks = {"train": curves.train_seconds, "data": curves.data_seconds, **seconds}
-    clocks["logging"] += time.perf_counter() - start
-    points = [*tested, *((f"seconds/{name}", value, 0) for name, value in clocks.items())]
-    points += [("step_ms", 1000 * curves.train_seconds / updates, 0), ("updates", updates, 0)]
-    built = [loss for loss in objective.losses if isinstance(loss, RegisteredLoss)]
-    void = {loss.info.name: loss.void_share for loss in built}
-    points += [(f"void/{name}", share, 0) for name, share in void.items() if share is not None]
-    record.log([*points, ("parameters", sum(p.numel() for p in model.parameters()), 0)])
-    return Outcome("finished", validation[-1]["score"])
+    keep(curves, tested)
+    last = {f"validation/{name}": value for name, value in validation[-1].items()}
+    return Outcome("finished", validation[-1]["score"], values=objective_values(study, last))
 
 
-def looks_at(phase: str, updates: int) -> list[int]:
+def looks_at(phase: str, updates: int, pruner: str | None = None) -> list[int]:
     """The updates after which validation is judged: evenly spread, where the curves are read."""
-    even = (round(updates * (look + 1) / LOOKS[phase]) for look in range(LOOKS[phase]))
+    count = LOOKS[pruner if pruner is not None and phase == "tune" else phase]
+    even = (round(updates * (look + 1) / count) for look in range(count))
     return sorted({min(-(-look // train.READ_EVERY) * train.READ_EVERY, updates) for look in even})
 
 
@@ -365,7 +244,7 @@ def curve_points(curves: train.Curves, since: int, updates: int) -> list[outbox.
         rows = curves.rows[place : place + every]
         means = np.mean([row[2:] for row in rows], axis=0).tolist()
         points += [
-            (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(_columns(curves), means, strict=True)
+            (f"train/{name}", value, int(rows[-1][0])) for name, value in zip(curves.columns, means, strict=True)
         ]
     return points
 
@@ -377,13 +256,6 @@ def _penalties(model: torch.nn.Module) -> dict[str, float]:
     if not weights:
         return {}
     return {"l1": float(losses.l1_penalty(weights)), "l2": float(losses.l2_penalty(weights))}
-
-
-def _columns(curves: train.Curves) -> list[str]:
-    """Names of what a row of the curves holds after step and seconds; MLflow takes no brackets or stars in them."""
-    plain = [losses.parse(term).terms[0].name for term in curves.terms]
-    terms = [f"{name}_{number}" if plain.count(name) > 1 else name for number, name in enumerate(plain, 1)]
-    return ["total", *terms, "gradient_norm", "lr"]
 
 
 def _notes(context: Context) -> list[str]:
@@ -399,10 +271,11 @@ def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[
         "identity": context.identity(planned),
         "protocol": context.protocol,
         "protocol_digest": context.protocol_digest,
-        "loss": context.key(planned.loss),
+        "loss": context.key(planned.loss, planned.weighting),
         "phase": planned.phase,
         "seed": planned.seed,
         "lr": planned.lr,
+        "tuned": planned.tuned,
         "study": context.study.model_dump(mode="json"),
         "notes": _notes(context),
         "classes": context.task.classes(context.scenes),

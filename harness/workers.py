@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from harness import spec, study, tasks, trial
+from harness import spec, study, tasks
+from harness.context import Context
 from harness.data.progress import Progress, unseen
+from harness.devices import pick_device
 from harness.errors import UserError, in_one_line
 from harness.process import keep_memory, limit_threads
 from harness.study import Event
@@ -46,7 +48,7 @@ def worker_count(options: Options) -> int:
 
     if options.workers:
         return options.workers
-    device = trial.pick_device(options.device)
+    device = pick_device(options.device)
     return (
         torch.cuda.device_count()
         if device.type == "cuda" and device.index is None
@@ -68,7 +70,7 @@ def open_study(
     say: Callable[[str], None],
     progress: Progress = unseen,
     rank: int = 0,
-) -> trial.Context:
+) -> Context:
     """Everything that trials need, in this process, with so many threads; recordings are fetched and decoded if need be."""
     import torch
 
@@ -77,12 +79,12 @@ def open_study(
 
     keep_memory()
     torch.set_num_threads(threads)
-    device = trial.pick_device(options.device)
+    device = pick_device(options.device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank % torch.cuda.device_count())
     tracker = Tracker(options.tracking_uri)
     scenes = tasks.get(loaded.task).open(loaded.corpus, loaded.scenes, options.data_dir, say, progress)
-    return trial.Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
+    return Context(loaded, scenes, device, tracker, Scorer(threads), _picture)
 
 
 def _picture(**arguments: Any) -> bytes:
@@ -91,7 +93,7 @@ def _picture(**arguments: Any) -> bytes:
     return plots.spectrogram(**arguments)
 
 
-def run(context: trial.Context, options: Options, console: Console) -> list[str]:
+def run(context: Context, options: Options, console: Console) -> list[str]:
     """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
     plan = study.plan(context)
     workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))
@@ -147,25 +149,27 @@ def run_processes(
 ) -> None:
     """Run a study in so many processes of so many threads each (None: an equal share of the cores)."""
     spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
-    events: Any = spawn.Queue()
+    pipes = [spawn.Pipe(duplex=False) for _ in range(workers)]
+    readers: list[Any] = [reader for reader, _ in pipes]
     threads = threads or max(1, cores() // workers)
     raw = loaded.model_dump(mode="json")
     processes = [
-        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, events), daemon=False)
-        for rank in range(workers)
+        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, writer), daemon=False)
+        for rank, (_, writer) in enumerate(pipes)
     ]
-    for process in processes:
+    for process, (_, writer) in zip(processes, pipes, strict=True):
         process.start()
+        writer.close()  # the worker's copy is then the only one, and its end is heard
     try:
         while any(process.is_alive() for process in processes):
-            _drain(events, view)
-        _drain(events, view)
+            _drain(readers, view)
+        _drain(readers, view)
     except KeyboardInterrupt:
         for process in processes:
             process.terminate()
         view.console.print("stopping: running trials are put back")  # the last thing: who would read it may be gone
-        while any(process.is_alive() for process in processes):  # an undrained queue would keep them from ending
-            _drain(events, view)
+        while any(process.is_alive() for process in processes):  # a full pipe would keep them from ending
+            _drain(readers, view)
         raise
     killed = [process for process in processes if process.exitcode not in (0, 1)]
     if killed:
@@ -175,22 +179,34 @@ def run_processes(
         )
 
 
-def _drain(events: Any, view: View) -> None:
-    try:
-        while True:
-            event = events.get(timeout=0.2)
+def _drain(readers: list[Any], view: View) -> None:
+    """Show what workers say. Each has a pipe of its own: of a common queue, who is killed in mid-word keeps the lock."""
+    while readers:
+        spoken: list[Any] = wait(readers, timeout=0.2)
+        if not spoken:
+            return
+        for reader in spoken:
+            try:
+                event = reader.recv()
+            except (EOFError, OSError):
+                readers.remove(reader)
+                continue
             if isinstance(event, Event):
                 view.show(event)
             else:
                 view.failures.append(event)
-    except queue.Empty:
-        return
+    time.sleep(0.05)
 
 
 def _worker(
-    raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, until: float, events: Any
+    raw: dict[str, Any], options: Options, rank: int, threads: int, started: datetime, until: float, writer: Any
 ) -> None:
     """Body of one worker process."""
+
+    def say(event: Event | str) -> None:
+        with suppress(OSError):  # the parent is gone
+            writer.send(event)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     limit_threads(threads)
@@ -200,12 +216,12 @@ def _worker(
     try:
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
-            study.work(context, study.open_storage(options.storage), events.put, started, rank, until)
+            study.work(context, study.open_storage(options.storage), say, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else in_one_line(error)
-        events.put(f"worker {rank + 1}: {reason}")
+        say(f"worker {rank + 1}: {reason}")
         sys.exit(1)
 
 

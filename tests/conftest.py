@@ -19,6 +19,7 @@ from rich.console import Console
 from harness import cli, paths, workers
 from harness.locks import held
 from harness.losses import registry as loss_registry
+from harness.losses.weightings import registry as weighting_registry
 from harness.models import registry as model_registry
 from harness.models.features import NETWORKS
 from harness.tracking import SETTLED, Tracker
@@ -43,7 +44,12 @@ def untrained() -> Iterator[None]:
 @pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a plug-in registers is gone after its test."""
-    for module, name in ((loss_registry, "_LOSSES"), (loss_registry, "_ALIASES"), (model_registry, "_MODELS")):
+    for module, name in (
+        (loss_registry, "_LOSSES"),
+        (loss_registry, "_ALIASES"),
+        (model_registry, "_MODELS"),
+        (weighting_registry, "_WEIGHTINGS"),
+    ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
     before = set(sys.modules)
     yield

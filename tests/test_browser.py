@@ -124,3 +124,61 @@ def test_mlflows_ui_shows_the_parents_and_their_children_and_plays_their_audio(
     browser.get(f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/audio/{wav.name}")
     found = "return document.querySelectorAll('audio, wave, canvas, [data-testid*=audio]').length"
     assert until(lambda: browser.execute_script(found)), Path(wav).name
+
+
+def test_mlflows_ui_tells_the_ranking_the_use_of_the_machine_and_the_scores_item_by_item(
+    browser: Any, ui: str, smoke: Smoke
+) -> None:
+    from harness.tracking import Tracker
+
+    tracker = Tracker(f"sqlite:///{smoke.home / 'runs' / 'mlflow.db'}")
+    run = tracker.search("tags.phase = 'confirm' and tags.family = 'distortion' and tags.state = 'finished'")[0]
+    parent = run.data.tags["mlflow.parentRunId"]
+    runs = f"{ui}/#/experiments/{run.info.experiment_id}/runs"
+
+    def open_(address: str) -> None:
+        browser.get("about:blank")  # the artifacts' page does not follow an address that changes behind its hash
+        browser.get(address)
+
+    def shows(address: str, *words: str) -> bool:
+        open_(address)
+        seen = until(lambda: all(word in browser.find_element("tag name", "body").text for word in words))
+        return bool(seen)
+
+    def source(*words: str) -> bool:
+        return bool(until(lambda: all(word in browser.page_source for word in words)))
+
+    assert shows(runs, "prompts · gru_mask · protocol")  # the head of the experiment's description
+    assert shows(f"{runs}/{parent}", "Child runs", "family")
+    assert source("The order:", "tie letters")
+    assert shows(f"{runs}/{run.info.run_id}/system-metrics", "cpu_utilization_percentage", "process_memory_megabytes")
+    assert shows(f"{runs}/{run.info.run_id}/artifacts/scores.json", "pesq_wb", "input_snr")
+    picture = next(path for path in sorted(tracker.artifact(run.info.run_id, "audio").glob("*.png")))  # type: ignore[union-attr]
+    open_(f"{runs}/{run.info.run_id}/artifacts/audio/{picture.name}")
+    drawn = "return [...document.images].filter(i => i.naturalWidth > 300).length"
+    assert until(lambda: browser.execute_script(drawn))
+
+
+def test_the_pages_of_ones_own_recording_and_of_the_atlas_open_without_errors(
+    browser: Any, smoke: Smoke, tmp_path: Path
+) -> None:
+    import soundfile
+    import torch
+
+    from harness import atlas
+    from harness.report.atlas import write_atlas
+    from tests.conftest import here
+
+    write_atlas(atlas.responses(["snr"], torch.randn(8000, generator=torch.Generator().manual_seed(0))), tmp_path)
+    soundfile.write(tmp_path / "mine.wav", 0.1 * torch.randn(16_000).numpy(), 16_000)
+    store = f"sqlite:///{smoke.home / 'runs' / 'mlflow.db'}"
+    done = here("listen", str(tmp_path / "mine.wav"), "--tracking-uri", store, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    browser.get_log("browser")  # of the pages before
+    for page, words in ((tmp_path / "atlas.html", "blind"), (tmp_path / "reports" / "listen.html", "mine.wav")):
+        browser.get(page.as_uri())
+        assert words in browser.find_element("tag name", "body").text
+        assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+    player = browser.find_elements("tag name", "audio")[-1]
+    browser.execute_script("arguments[0].preload = 'auto'; arguments[0].load()", player)
+    assert until(lambda: browser.execute_script("return arguments[0].duration", player)) == pytest.approx(1.0, abs=0.01)

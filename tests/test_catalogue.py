@@ -7,7 +7,7 @@ from harness.tasks import fields
 
 def test_the_readme_shows_every_loss_as_it_is():
     readme = (paths.ROOT / "README.md").read_text()
-    assert catalogue.with_table(readme) == readme, "run `python -m harness.catalogue` and commit README.md"
+    assert catalogue.with_tables(readme) == readme, "run `python -m harness.catalogue` and commit README.md"
 
 
 def test_the_table_has_a_row_a_loss_with_fields_settings_minimum_targets_and_paper():

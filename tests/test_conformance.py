@@ -61,18 +61,31 @@ class Short(nn.Module):
 """
 
 
-def readme_example() -> str:
-    """The loss that the README shows."""
+BAD_WEIGHTING = """
+from harness.losses import Weighting, weighting
+
+@weighting
+class Peeking(Weighting):
+    "Looks at a value."
+
+    def forward(self, terms):
+        return terms.sum() * (1.0 if terms.sum() > 0 else 2.0)
+"""
+
+
+def readme_examples() -> str:
+    """The loss and the weighting that the README shows."""
     section = (paths.ROOT / "README.md").read_text().split("## A loss of your own")[1]
-    return section.split("```python\n")[1].split("```")[0]
+    return "".join(block.split("```")[0] for block in section.split("```python\n")[1:3])
 
 
 def test_what_the_readme_shows_holds(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(readme_example())
+    (tmp_path / "mine.py").write_text(readme_examples())
     done = here("check", str(tmp_path / "mine.py"), home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("cauchy: ")
-    assert "checks hold" in done.stdout
+    assert "\ngeometric: " in done.stdout
+    assert done.stdout.count("checks hold") == 2
     assert "fails" not in done.stdout
 
 
@@ -80,7 +93,7 @@ def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
     text = HEAD
     for number, (fields, body, _) in enumerate(BAD_LOSSES.values()):
         text += f'@loss(minimum=0.0, unit="x")\ndef bad_{number}({fields}):\n    "Bad."\n    {body}\n\n'
-    (tmp_path / "mine.py").write_text(text + BAD_MODEL)
+    (tmp_path / "mine.py").write_text(text + BAD_MODEL + BAD_WEIGHTING)
     done = here("check", str(tmp_path / "mine.py"), home=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -95,11 +108,17 @@ def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
         "all that it holds moves with it: window stays on cpu",
     ):
         assert any(line.startswith(f"short: fails: {sentence}") for line in lines), sentence
+    assert [line for line in lines if line.startswith("peeking: fails: no value is looked at on the way: ")]
+    assert lines[-1].startswith("peeking: 9 checks hold")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = 1\n", "registers no loss and no model"), ("def (:\n", "line 1: SyntaxError"), (None, "no such Python file")],
+    [
+        ("x = 1\n", "registers no loss, no model and no weighting"),
+        ("def (:\n", "line 1: SyntaxError"),
+        (None, "no such Python file"),
+    ],
 )
 def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:

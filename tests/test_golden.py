@@ -21,7 +21,8 @@ from harness.models.features import NETWORKS
 
 FILE = Path(__file__).parent / "golden.json"
 UPDATES = 4
-RECOGNISED = [name for name in tasks.TASKS if name != "denoise"]  # which the losses on waveforms train already
+# `denoise` is trained by the losses on waveforms already; `labels` has no recordings of its own, and the trunk of `keywords`.
+RECOGNISED = [name for name in tasks.TASKS if name not in ("denoise", "labels")]
 
 
 def trained(

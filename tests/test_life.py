@@ -18,6 +18,7 @@ import optuna
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from harness.tracking import Tracker
@@ -77,7 +78,7 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
             workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]
             random.choice(workers or [psutil.Process(parent.pid)]).kill()
         sent = time.monotonic()
-        code = parent.wait(timeout=120)
+        code = parent.wait(timeout=600)  # what is left of the study, where it survives
         if code == 0 and time.monotonic() - sent < 5:  # it was over already
             return False
         assert code == {"ctrl-c": 130, "terminate": 130, "kill the parent": -9}.get(how, code)
@@ -168,3 +169,37 @@ def test_studies_killed_at_twenty_random_moments_end_as_if_left_in_peace(
     kills = [*KILLS, "kill a worker"]
     random.Random(seed).shuffle(kills)
     disturb(tiny, tmp_path, undisturbed, kills, seed)
+
+
+@pytest.mark.slow
+def test_a_search_killed_at_random_moments_loses_no_draw_and_makes_none_beyond_its_quota(
+    tiny: Path, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load(tiny.read_text())
+    raw |= {"losses": ["snr + mse"], "weighting": "searched", "controls": False, "equal_time": True}
+    searching = tmp_path / "searching.yaml"
+    searching.write_text(yaml.safe_dump(raw))
+    seed = random.randrange(10**6)
+    print(f"seed of the moments: {seed}")
+    rng = random.Random(seed)
+    for how in KILLS:
+        kill_one(searching, tmp_path, how, rng.uniform(0, 4))
+    done = harness("study", str(searching), "--workers", "2", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "output").read_text()
+    assert "Traceback" not in done.stdout + done.stderr
+    runs = settled(tmp_path)
+    assert max(Counter(tags["identity"] for tags in runs).values()) == 1
+    assert Counter(tags["phase"] for tags in runs if tags["loss"] == "snr + mse") == {
+        "tune": 20,
+        "confirm": 1,
+        "equal_time": 1,
+    }
+    assert Counter(tags["phase"] for tags in runs if tags["loss"] == "mse") == {"confirm": 1, "equal_time": 1}
+    storage = f"sqlite:///{tmp_path / 'runs' / 'optuna.db'}"
+    for name in optuna.get_all_study_names(storage):
+        states = Counter(trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials)
+        assert not states[TrialState.WAITING]
+        assert not states[TrialState.RUNNING]
+    again = here("study", str(searching), home=tmp_path)
+    assert again.returncode == 0
+    assert ": finished" not in again.stdout

@@ -52,6 +52,20 @@ def test_a_study_may_use_them(tmp_path):
     assert study.losses == ("mine", "mine + si_sdr")
 
 
+def test_a_model_that_has_changed_has_another_protocol_and_ours_have_no_source(tmp_path):
+    from harness import spec
+
+    def protocol(text: str, folder: str, name: str) -> dict[str, object]:
+        (tmp_path / folder).mkdir()
+        load_plugins([write(tmp_path / folder, text)])
+        return spec.protocol(spec.load("smoke", {"model": name}), "digest", {})
+
+    own = protocol(GOOD, "a", "halve")
+    other = protocol(GOOD.replace("0.5", "0.4").replace("Halve", "Third").replace("def mine", "def its"), "b", "third")
+    assert own["model_source"] != other["model_source"]
+    assert "model_source" not in spec.protocol(spec.load("smoke"), "digest", {})
+
+
 def test_a_file_is_run_once_however_often_it_is_named(tmp_path, monkeypatch):
     path = write(tmp_path, GOOD + f"\nopen({str(tmp_path / 'runs')!r}, 'a').write('x')\n")
     monkeypatch.chdir(tmp_path)

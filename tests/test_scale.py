@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from harness import cli, paths, scale, spec, study, throughput, trial, workers
+from harness.entrants import Entrant
 from harness.scale import PARTS, REPORT, Sample, Stopwatch, growth
 
 
@@ -78,7 +79,7 @@ def test_a_replayed_trial_leaves_what_a_real_one_does(context: trial.Context, ke
     assert set(results.runs["state"]) == {"finished"}
     assert set(results.runs["loss"]) > {"snr", "mse"}
     assert [point.step for point in curve] == list(range(1, context.study.updates.confirm + 1))
-    assert files == {"audio", "model.pt", "scores.csv", "spec.json", "training.csv", "validation.csv"}
+    assert files == {"audio", "model.pt", "scores.csv", "scores.json", "spec.json", "training.csv", "validation.csv"}
     logged = {name.replace("train/mse", "train/snr") for name, *_ in kept["confirm"].points}
     assert logged == set(confirm[0].data.metrics)
 
@@ -96,7 +97,8 @@ def test_a_curve_has_as_many_points_whatever_the_updates_and_their_mean_is_that_
     from harness.train import Curves
 
     for updates in (400, 1000):
-        curves = Curves(["mse"], [[step, 0.0, float(step), float(step), 1.0, 0.1] for step in range(1, updates + 1)])
+        rows = [[step, 0.0, float(step), float(step), 1.0, 0.1] for step in range(1, updates + 1)]
+        curves = Curves(["total", "mse", "gradient_norm", "lr"], rows)
         points = [
             (value, step) for name, value, step in trial.curve_points(curves, 0, updates) if name == "train/total"
         ]
@@ -108,7 +110,7 @@ def test_a_curve_has_as_many_points_whatever_the_updates_and_their_mean_is_that_
 def test_of_many_plans_no_more_than_a_batch_waits_and_each_is_run_once(tmp_path: Path) -> None:
     store = study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
     made = optuna.create_study(storage=store, study_name="q", direction="maximize")
-    queue, since = study.Queue("si_sdr", "confirm", made), datetime.now()
+    queue, since = study.Queue(Entrant("si_sdr"), "confirm", made), datetime.now()
     plans = [{"lr": 1e-3, "seed": seed} for seed in range(2 * study.BATCH + 5)]
     most, seeds = 0, []
     while not queue.over(plans, since):

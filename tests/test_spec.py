@@ -63,7 +63,7 @@ def test_seeds_of_confirming_leave_zero_to_tuning(study):
 
 NAN, INF = float("nan"), float("inf")
 FAULTS = {
-    "unknown key": ({"epochs": 3}, "unknown key 'epochs': Keys here: batch, corpus,"),
+    "unknown key": ({"epochs": 3}, "unknown key 'epochs': Keys here: batch, controls, corpus,"),
     "misspelt key": ({"updtes": {}}, "unknown key 'updtes': did you mean 'updates'?"),
     "misspelt key of a group": ({"updates": {"tune": 1, "confrim": 1}}, "updates.confirm"),
     "extra key of a group": (
@@ -94,9 +94,34 @@ FAULTS = {
     "unknown task": ({"task": "denose"}, "unknown task 'denose': did you mean 'denoise'?"),
     "unknown model": ({"model": "gru"}, "unknown model 'gru': did you mean 'gru_mask'?"),
     "unknown corpus": ({"corpus": "promts"}, "unknown corpus 'promts': did you mean 'prompts'?"),
-    "noise for speech": ({"corpus": "music"}, "corpus 'music' is noise: denoise wants speech, one of prompts"),
+    "noise for speech": (
+        {"corpus": "music"},
+        "corpus 'music' is noise: denoise wants speech or pairs, one of librispeech, prompts",
+    ),
     "unknown objective": ({"objective": "qualty"}, "unknown objective 'qualty': did you mean 'quality'?"),
     "unknown weighting": ({"weighting": "fixd"}, "unknown weighting 'fixd': did you mean 'fixed'?"),
+    "unknown weighting of several": ({"weighting": ["fixed", "fixd"]}, "unknown weighting 'fixd'"),
+    "no weighting": ({"weighting": []}, "weighting: "),
+    "too few trials": (
+        {"search": {"trials": 10}},
+        "search.trials: Input should be greater than or equal to 20, not 10",
+    ),
+    "a pruner there is not": (
+        {"search": {"pruner": "best"}},
+        "search.pruner: Input should be 'median', 'hyperband' or",
+    ),
+    "misspelt key of a search": ({"search": {"trails": 20}}, "unknown key 'search.trails'"),
+    "a pruner for several objectives": (
+        {"objective": "pesq_wb,stoi", "search": {"pruner": "median"}},
+        "search.pruner: with several objectives (pesq_wb,stoi) nothing can be pruned; leave it out",
+    ),
+    "a search of one rate": ({"search": {}, "rates": [0.1]}, "search: needs two rates at least"),
+    "a search of unknown settings": (
+        {"search": {"settings": ["max_bd"]}},
+        "unknown setting in search.settings 'max_bd': did you mean '",
+    ),
+    "one of several objectives": ({"objective": "pesq_wb,sti"}, "unknown objective 'sti': did you mean 'stoi'?"),
+    "an objective twice": ({"objective": ["stoi", "stoi"]}, "objective 'stoi,stoi': names one twice"),
     "batch of nothing": ({"batch": 0}, "batch: Input should be greater than or equal to 1, not 0"),
     "batch of text": ({"batch": "many"}, "batch: Input should be a valid integer"),
     "batch of a half": ({"batch": 1.5}, "batch: "),
@@ -274,6 +299,37 @@ def test_a_condition_that_nothing_takes_is_one_line(study, loss, model, message)
         study(losses=[loss], model=model)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_search_has_tables_of_its_own_whatever_the_number_of_its_trials(study):
+    made = [hashed(study(search=search)) for search in ({}, {"trials": 30}, {"settings": True}, {"pruner": "median"})]
+    assert made[0] == made[1]
+    assert len({hashed(study()), *made}) == 4
+
+
+def test_what_a_grid_cannot_do_is_searched_and_trials_are_those_of_the_search(study, tmp_path):
+    assert study().search is None
+    assert study(weighting="searched").search.trials == 20
+    assert study(objective=["pesq_wb", "stoi"]).search.trials == 20
+    path = tmp_path / "mine.yaml"
+    assert load(str(path), {"weighting": "searched"}, 30).search.trials == 30
+    assert load(str(path), {"objective": "quality"}, 3).rates == tuple(default_rates(3))
+    with pytest.raises(UserError, match=r"search\.trials"):
+        load(str(path), {"weighting": "searched"}, 3)
+
+
+def test_identities_and_protocols_of_earlier_runs_are_as_they_were(study):
+    """Literal hashes of runs that were made before there were weightings and searches."""
+    known = {
+        "si_sdr": ("8a2e31b83db2", "35580f03e762", "994e52cd2fe5"),
+        "0.7*si_sdr + 0.3*stoi": ("8dc6b2b4f75c", "548c4374039a", "c68c316a3e78"),
+        "mse with dropout=0.3": ("7cd6056f9655", "bc5647d8a459", "7428415201e1"),
+    }
+    for expression, (key, tune, confirm) in known.items():
+        assert digest(loss_key(losses.parse(expression), "fixed")) == key
+        assert named(expression, phase="tune", seed=0, tuned={"lr": 1e-3}) == tune
+        assert named(expression, phase="confirm", seed=2, tuned={"lr": 3.162e-3}) == confirm
+    assert hashed(load("smoke")) == "5a64ad86ff45"
 
 
 def test_defaults_written_out_are_the_same_protocol(study):

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -19,6 +18,9 @@ import pytest
 from optuna.trial import TrialState
 
 from harness import spec, study, trial, workers
+from harness.entrants import Entrant
+from harness.study.tuning import Grid
+from harness.study.worker import due
 from tests.conftest import here, settled
 
 GRID = (1e-3, 3.162e-3, 1e-2)
@@ -55,11 +57,11 @@ def test_a_diverged_point_beyond_the_edge_leaves_the_best_inside() -> None:
 def queue(path: Path) -> study.Queue:
     store = study.open_storage(f"sqlite:///{path / 'optuna.db'}")
     made = optuna.create_study(storage=store, study_name="q", direction="maximize", load_if_exists=True)
-    return study.Queue("si_sdr", "tune", made)
+    return study.Queue(Entrant("si_sdr"), "tune", made)
 
 
 def test_what_is_enqueued_twice_stands_for_one_plan_and_a_failed_trial_is_enqueued_again(tmp_path: Path) -> None:
-    (one, two), since = (queue(tmp_path), queue(tmp_path)), study.datetime.now()
+    (one, two), since = (queue(tmp_path), queue(tmp_path)), datetime.now()
     plan = {"lr": 1e-3, "seed": 0}
     one.enqueue([plan], since)
     two.enqueue([plan], since)  # raced: it had not seen the other's
@@ -80,18 +82,15 @@ def test_what_is_enqueued_twice_stands_for_one_plan_and_a_failed_trial_is_enqueu
 
 def test_a_rate_that_another_process_has_just_added_is_waited_for(tmp_path: Path) -> None:
     one, two = queue(tmp_path), queue(tmp_path)
-    job = study.Job.__new__(study.Job)
-    job.context = SimpleNamespace(study=SimpleNamespace(rates=GRID))  # type: ignore[assignment]
-    job.tuning, job.since, job.shipped, job.decided = one, study.datetime.now(), None, None
+    grid = Grid(one, GRID, datetime.now())
     plans = [{"lr": lr, "seed": 0} for lr in GRID]
-    one.enqueue(plans, job.since)
+    one.enqueue(plans, grid.since)
     for score in (0.3, 0.2, 0.1):
         one.optuna.tell(one.optuna.ask(), score)
     one.refresh()  # what this process knows: the smallest rate is best, on the edge, and nothing is beyond it
-    two.enqueue([{"lr": 3.162e-4, "seed": 0}], job.since)
+    two.enqueue([{"lr": 3.162e-4, "seed": 0}], grid.since)
     two.optuna.ask()  # and the other process runs it
-    assert job.advance() is one
-    assert job.decided is None
+    assert grid.chosen() is None
 
 
 @dataclass
@@ -108,23 +107,23 @@ def test_a_loss_is_tuned_before_the_one_ahead_of_it_is_confirmed_and_the_next_bu
     store = study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
 
     def at(loss: str, phase: str, trials: int) -> Fixed:
-        made = study.Queue(loss, phase, optuna.create_study(storage=store, study_name=f"{loss}/{phase}"))
+        made = study.Queue(Entrant(loss), phase, optuna.create_study(storage=store, study_name=f"{loss}/{phase}"))
         made.enqueue([{"lr": 1e-3, "seed": seed} for seed in range(trials)], datetime.now())
         return Fixed(made)
 
     first, second, third, waits = at("a", "confirm", 2), at("b", "tune", 2), at("c", "tune", 2), at("d", "tune", 0)
     left: list[Any] = [Fixed(None), first, second, third]
-    assert study._due(left) == (second.queue, [first.queue, second.queue])
+    assert due(left) == (second.queue, [first.queue, second.queue])
     assert left == [first, second, third]
-    assert study._due([first, waits, second])[0] is first.queue  # whose rates all run
-    assert study._due([waits, second, first])[0] is second.queue
-    assert study._due([first, at("e", "confirm", 2)])[0] is first.queue
-    assert study._due([waits]) == (None, [waits.queue])
-    assert study._due([Fixed(None)]) == (None, [])
+    assert due([first, waits, second])[0] is first.queue  # whose rates all run
+    assert due([waits, second, first])[0] is second.queue
+    assert due([first, at("e", "confirm", 2)])[0] is first.queue
+    assert due([waits]) == (None, [waits.queue])
+    assert due([Fixed(None)]) == (None, [])
 
 
 def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one(tmp_path: Path) -> None:
-    made, since = queue(tmp_path), study.datetime.now()
+    made, since = queue(tmp_path), datetime.now()
     plan = {"lr": 1e-3, "seed": 0}
     made.enqueue([plan], since)
     claimed = made.optuna.ask()
@@ -133,7 +132,7 @@ def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one
     made.refresh()
     made.enqueue([plan], since)
     assert made.of_plan(plan) is None
-    made.enqueue([plan], study.datetime.now())
+    made.enqueue([plan], datetime.now())
     assert made.of_plan(plan) is not None
 
 
@@ -215,14 +214,15 @@ import math, sys, time
 from datetime import datetime
 from pathlib import Path
 from harness import spec, study, workers
+from harness.entrants import Entrant
 context = workers.open_study(spec.load(sys.argv[1]), workers.Options(), 1, print)
-job = study.Job(context, "snr", study.open_storage(), datetime.now())
-assert job.decided is None
+job = study.Job(context, Entrant("snr"), study.open_storage(), datetime.now())
+assert job.chosen is None
 Path(sys.argv[2]).touch()
 while len(list(Path(sys.argv[2]).parent.glob("ready-*"))) < 2:
     time.sleep(0.001)
 queue = job.advance()
-print("decided", job.decided, queue.phase, flush=True)
+print("decided", job.chosen.lr, queue.phase, flush=True)
 """
 
 
@@ -232,11 +232,11 @@ def test_the_switch_from_tune_to_confirm_that_two_processes_race_is_made_once_an
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
     context = workers.open_study(spec.load(str(tiny)), workers.Options(), 1, print)
     store = study.open_storage()
-    job = study.Job(context, "snr", store, datetime.now())
+    job = study.Job(context, Entrant("snr"), store, datetime.now())
     scores = {3.162e-3: 0.5, 1e-2: 0.75, 3.162e-2: 0.25}  # the best lies inside: nothing is added
     for rate, score in scores.items():
-        job.tuning.enqueue([{"lr": rate, "seed": trial.TUNING_SEED}], job.since)
-        job.tuning.optuna.tell(job.tuning.optuna.ask(), score)
+        job.tuning.queue.enqueue([{"lr": rate, "seed": trial.TUNING_SEED}], job.since)
+        job.tuning.queue.optuna.tell(job.tuning.queue.optuna.ask(), score)
     command = [sys.executable, "-c", DECIDE, str(tiny)]
     both = [
         subprocess.Popen([*command, str(tmp_path / f"ready-{n}")], stdout=subprocess.PIPE, text=True) for n in range(2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness import loads, losses, throughput
-from harness.losses import Objective, all_losses
+from harness.losses import Objective, all_losses, all_weightings
 from tests.real import CPU, short_scenes
 
 MIB = 2**20
@@ -59,6 +59,15 @@ def test_a_loss_alone_has_a_time_a_spread_and_needs_room_for_its_gradient(expres
     assert spread >= 0
     # The gradient alone is as large as the estimate: 8 x 3 s of float32.
     assert peak >= 8 * 48_000 * 4 / MIB
+
+
+@pytest.mark.parametrize("weighting", [name for name in all_weightings() if name != "frozen"])
+def test_a_combination_is_measured_under_every_weighting(weighting, batches, monkeypatch):
+    monkeypatch.setattr(throughput, "timed", lambda function, device: (function(), (1.0, 0.0))[1])
+    monkeypatch.setattr(throughput, "peak_memory", lambda function, device: 0.0)
+    cost = throughput.measure("mse + si_sdr", "mse", "gru_mask", batches, CPU, "this one", weighting=weighting)
+    assert cost.loss == ("mse + si_sdr" if weighting == "fixed" else f"mse + si_sdr ({weighting})")
+    assert cost.step_ms > 0
 
 
 @pytest.mark.parametrize("name", all_losses())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.errors import UserError
@@ -58,6 +60,33 @@ def test_artifacts_and_long_curves_come_back_as_they_were_logged(uri: str, tmp_p
     assert [(m.step, m.value) for m in history] == [(step, step / 7) for step in range(2500)]
     assert tracker.read_json(run, "spec.json") == {"a": 1}
     assert tracker.artifact(run, "nothing.csv") is None
+
+
+def test_scores_are_a_table_that_the_ui_can_compare_between_runs(uri: str, tmp_path: Path) -> None:
+    tracker = Tracker(uri)
+    run = tracker.start("denoise", "scored", None, {"identity": "scored"}, {})
+    (tmp_path / "scores.csv").write_text("item,noise,snr,pesq_wb\na,null,1.23456,\nb,ssn,2,1.5\n")
+    tracker.finish(run, "finished", tmp_path)
+    (found,) = tracker.search("tags.identity = 'scored'")
+    assert json.loads(found.data.tags["mlflow.loggedArtifacts"]) == [{"path": "scores.json", "type": "table"}]
+    split = tracker.read_json(run, "scores.json")
+    assert split["columns"] == ["item", "snr", "pesq_wb", "noise"]  # what to compare by, then what is compared
+    table = pd.DataFrame(split["data"], columns=split["columns"])
+    assert table["item"].tolist() == ["a", "b"]
+    assert table["noise"].tolist() == ["null", "ssn"]
+    assert table["snr"].tolist() == [1.2346, 2]
+    assert table["pesq_wb"].isna().tolist() == [True, False]
+
+
+def test_descriptions_are_set_where_they_are_new(uri: str) -> None:
+    tracker = Tracker(uri)
+    tags = {"protocol": "p", "weighting": "fixed"}
+    parents = [tracker.parent("denoise", loss, f"described {loss}", tags | {"loss": loss}) for loss in ("l2", "mse")]
+    tracker.describe({"denoise": "first"}, {("p", "l2", "fixed"): "of l2", ("p", "l1", "fixed"): "of none"})
+    tracker.describe({"denoise": "**second**"}, {("p", "l2", "fixed"): "of l2"})
+    assert tracker._client.get_experiment_by_name("denoise").tags["mlflow.note.content"] == "**second**"
+    notes = [tracker._client.get_run(run).data.tags.get("mlflow.note.content") for run in parents]
+    assert notes == ["of l2", None]
 
 
 def test_a_parent_is_made_once_and_found_again(uri: str) -> None:

@@ -252,9 +252,9 @@ def test_a_penalty_makes_weights_smaller():
 
 def test_derived_fields_are_made_for_a_loss_that_asks():
     _, curves = trained("sa_sdr + si_sdr", 2)
-    assert curves.terms == ["sa_sdr", "si_sdr"]
-    assert all(len(row) == 2 + 1 + 2 + 2 for row in curves.rows)
-    for _, _, total, first, second, _, _ in curves.rows:
+    assert curves.columns[:3] == ["total", "sa_sdr", "si_sdr"]
+    assert all(len(row) == 2 + len(curves.columns) for row in curves.rows)
+    for _, _, total, first, second, *_ in curves.rows:
         assert total == pytest.approx(first + second, rel=1e-5)
 
 

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from harness.context import Outcome
 from harness.study import Event, PlanRow
-from harness.trial import Outcome
 from harness.view import View
 
 PLAN = [

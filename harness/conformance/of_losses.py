@@ -265,8 +265,8 @@ def drawn(setting: Setting, chance: random.Random) -> Any:
             )
             if setting.rows.read(rows):
                 return rows
-    if setting.per_class:
-        limits = setting.per_class.limits
+    if setting.each:
+        limits = setting.each.limits
         return chance.choice([None, tuple(chance.uniform(limits.low, limits.high) for _ in range(inputs.CLASSES))])
     return chance.choice(list(setting.choices) or [True, False])
 
@@ -326,8 +326,8 @@ def a_setting_out_of_range_is_an_error_that_tells_the_range(info: LossInfo) -> I
 
 def _wrong(setting: Setting) -> list[Any]:
     wrong: list[Any] = ["x", float("nan"), float("inf")]
-    if setting.per_class:
-        return [*wrong, (), 1, ("x",), (True,), (float("nan"),), (setting.per_class.limits.low - 1,)]
+    if setting.each:
+        return [*wrong, (), 1, ("x",), (True,), (float("nan"),), (setting.each.limits.low - 1,)]
     wrong.append(None)
     if setting.range:
         span = setting.range.high - setting.range.low

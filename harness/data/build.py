@@ -30,7 +30,7 @@ class Track:
     """An .npy file of int16 samples that grows, and shrinks by what turns out to be of no use."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.samples = open(file, "w+b"), 0  # noqa: SIM115: closed by `close`
+        self.file, self.samples = open(file, "w+b"), 0  # noqa: SIM115
         self._head()
         self._start = self.file.tell()
 
@@ -40,7 +40,7 @@ class Track:
         np.lib.format.write_array_header_1_0(self.file, about)
 
     def append(self, samples: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(samples, "<i2"))
+        self.file.write(np.ascontiguousarray(samples, "<i2").data)
         self.samples += len(samples)
 
     def cut_back(self, samples: int) -> None:
@@ -208,8 +208,8 @@ def _describe(card: Card, clips: pd.DataFrame, folder: Path, left_out: int) -> N
     if card.kind == "speech":
         # Rounded, so that the order of a processor's sums leaves the noise, and its hash, the same.
         train = clips[clips.split == "train"]
-        train = _long_term_spectrum(samples, train[train.samples.cumsum() <= SPECTRUM_SECONDS * SAMPLE_RATE])
-        spectrum = np.array([float(f"{value:.4g}") for value in train], np.float32)
+        power = _long_term_spectrum(samples, train[train.samples.cumsum() <= SPECTRUM_SECONDS * SAMPLE_RATE])
+        spectrum = np.array([float(f"{value:.4g}") for value in power], np.float32)
         np.save(folder / "spectrum.npy", spectrum)
         hashed.update(spectrum.tobytes())
     about = {"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": left_out}

@@ -168,8 +168,8 @@ def names(kind: str | None = None) -> list[str]:
 
 
 def parts(text: str) -> list[str]:
-    """The corpora of `librispeech + demand`: what is learned from, and the noises that are mixed in. A folder may have a plus in its
-    path."""
+    """The corpora of `librispeech + demand`: what is learned from, and the noises that are mixed in. A folder's path may have a
+    plus."""
     return [text] if "+" not in text or Path(text).is_dir() else [part.strip() for part in text.split("+")]
 
 

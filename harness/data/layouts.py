@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,15 +46,17 @@ def voicebank(root: Path, card: Card) -> list[Recording]:
     """
     assert card.split is not None
     told = [line.split() for log in sorted(root.rglob("log_*set*.txt")) for line in log.read_text().splitlines()]
-    heard = {words[0]: {"noise": words[1], "snr": float(words[2])} for words in told if len(words) == 3}
+    heard = {words[0]: (words[1], float(words[2])) for words in told if len(words) == 3}
     made = []
     for clean in sorted(root.glob("clean_*set*_wav")):
         part = clean.name.removeprefix("clean_").removesuffix("_wav")
-        for name, *both in paired(clean, root / f"noisy_{part}_wav"):
+        for name, clean_file, noisy_file in paired(clean, root / f"noisy_{part}_wav"):
             voice = name.partition("_")[0]
             split = card.split.of(name, voice)
             split = "test" if part == "testset" else "train" if split == "unused" else split
-            made.append(pair(f"{part}/{name}", name, voice, split, *both, **heard.get(name, {})))
+            made.append(
+                pair(f"{part}/{name}", name, voice, split, clean_file, noisy_file, *heard.get(name, ("", math.nan)))
+            )
     return made
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from harness.data import corpora
 from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
-from harness.data.scenes import Items, SceneRule, turns
+from harness.data.scenes import Items, SceneRule
 from harness.errors import UserError
 
 SPLITS = {"validation": "validation", "matched": "test", "mismatched": "mismatched", "training": "train"}
@@ -76,8 +76,10 @@ class PairScenes:
         order = clips.assign(key=[hashlib.sha1(clip.encode()).hexdigest() for clip in clips["clip"]]).sort_values("key")
         order = order.assign(turn=order.groupby("voice").cumcount()).sort_values(["turn", "key"], kind="stable")
         return [
-            PairItem(f"{test_set}/{row.clip}", test_set, row.clip, row.name_, row.voice, row.noise, float(row.snr))
-            for row in order.rename(columns={"name": "name_"}).head(count).itertuples()
+            PairItem(
+                f"{test_set}/{row['clip']}", test_set, row["clip"], row["name"], row["voice"], row["noise"], row["snr"]
+            )
+            for row in order.head(count).to_dict("records")
         ]
 
     def example(self, item: PairItem) -> dict[str, torch.Tensor]:

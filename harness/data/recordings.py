@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What lies beside recordings without being one. Everything else is tried, whatever its name ends in.
-ABOUT = set(
-    ".txt .csv .tsv .json .jsonl .md .rst .pdf .html .xml .yaml .yml .py .log .png .jpg .jpeg .zip .gz .tgz .trn .lab".split()
+ABOUT = frozenset(
+    f".{ending}"
+    for ending in "txt csv tsv json jsonl md rst pdf html xml yaml yml py log png jpg jpeg zip gz tgz trn lab".split()  # noqa: SIM905
 )
 
 PIECE = 8.0  # seconds: the longest clip that speech to be mixed is cut into
@@ -72,13 +73,20 @@ def splits(groups: Iterable[str]) -> dict[str, str]:
 
 
 def pair(
-    clip: str, name: str, voice: str, split: str, clean: Path | None, noisy: Path | None, **more: object
+    clip: str,
+    name: str,
+    voice: str,
+    split: str,
+    clean: Path | None,
+    noisy: Path | None,
+    noise: str = "",
+    snr: float = math.nan,
 ) -> Recording:
     """A recording in noise and without; it has a fault where one of them is missing."""
     there = clean or noisy
     assert there is not None
     fault = "" if clean and noisy else f"unpaired: no {'noisy' if clean else 'clean'} one"
-    return Recording(clip, name, voice, split, there, noisy, fault=fault, piece=LONGEST, **more)  # type: ignore[arg-type]
+    return Recording(clip, name, voice, split, there, noisy, "", fault, LONGEST, noise, snr)
 
 
 def paired(clean: Path, noisy: Path) -> list[tuple[str, Path | None, Path | None]]:

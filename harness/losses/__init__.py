@@ -1,6 +1,7 @@
 """Training losses for speech models. `from harness.losses import si_sdr` works for every registered name and alias.
 
-To add one, decorate a function or an nn.Module with `@loss`: `registry` says what its signature means.
+To add one, decorate a function or an nn.Module with `@loss`: `registry` says what its signature means. A weighting of several
+is a class with `@weighting`: `weightings.registry` says the same of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from harness.losses import (
 from harness.losses.combination import Combination, Term, parse
 from harness.losses.objective import Objective
 from harness.losses.registry import LossInfo, Range, all_losses, build, get, loss
-from harness.losses.weighting import get_weighting
+from harness.losses.weightings import Weighting, WeightingInfo, all_weightings, get_weighting, weighting
 
 # Importing a family registers its losses.
 FAMILIES = (
@@ -59,12 +60,16 @@ __all__ = [
     "Objective",
     "Range",
     "Term",
+    "Weighting",
+    "WeightingInfo",
     "all_losses",
+    "all_weightings",
     "build",
     "get",
     "get_weighting",
     "loss",
     "parse",
+    "weighting",
 ]
 
 

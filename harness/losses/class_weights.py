@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.settings import PerClass, Range
+from harness.settings import Each, Range
 
-ClassWeights = Annotated[tuple[float, ...] | None, PerClass(Range(0.0, 1000.0))]
+ClassWeights = Annotated[tuple[float, ...] | None, Each("class", Range(0.0, 1000.0))]
 
 
 def weight_tensor(setting: str, weights: tuple[float, ...] | None, logits: Tensor) -> Tensor | None:

@@ -8,17 +8,15 @@ what they mean is not known here.
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-from harness.errors import UserError
 from harness.losses import registry
+from harness.losses.expressions import call, fail, fail_at, literal, plain, tree, written
 
 EXAMPLE = "expected a sum of losses such as 'si_sdr(max_db=20) + 0.5*mse'"
-LONGEST = 2000  # characters; a guard for Python's parser, which gives up on deep nesting
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,8 @@ class Term:
     @property
     def expression(self) -> str:
         """The shortest text that means this term: no weight of 1, no default setting, no alias."""
-        defaults = self.info.settings
-        changed = [f"{key}={literal(value)}" for key, value in self.settings.items() if value != defaults[key].default]
-        call = f"{self.name}({', '.join(changed)})" if changed else self.name
-        return call if self.weight == 1 else f"{literal(self.weight)}*{call}"
+        called = written(self.info, self.settings)
+        return called if self.weight == 1 else f"{literal(self.weight)}*{called}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,17 @@ class Combination:
         """Canonical text: expressions that mean the same terms in the same order have the same text."""
         conditions = ", ".join(f"{name}={literal(value)}" for name, value in self.conditions.items())
         return " + ".join(term.expression for term in self.terms) + (f" with {conditions}" if conditions else "")
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families of its losses, each once."""
+        return tuple(dict.fromkeys(term.info.family for term in self.terms))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A short name for each term, numbered where a loss is there twice: MLflow takes no brackets or stars."""
+        plain = [term.name for term in self.terms]
+        return tuple(f"{name}_{at}" if plain.count(name) > 1 else name for at, name in enumerate(plain, 1))
 
     @property
     def versions(self) -> dict[str, int]:
@@ -102,42 +109,30 @@ class Combination:
 
 def parse(expression: str) -> Combination:
     """The combination that an expression means; UserError, with the column, if it means none."""
-    text = " ".join(expression.split())
-    if not text or len(text) > LONGEST:
-        raise UserError(f"{'an empty' if not text else 'too long an'} loss expression: {EXAMPLE}")
+    text = plain(expression, "loss", EXAMPLE)
     sum_, behind, conditions = text.partition(" with ")
     terms: list[Term] = []
-    for node in _addends(_tree(text, sum_, EXAMPLE)):
+    for node in _addends(tree(text, sum_, EXAMPLE)):
         term = _term(text, node)
         if any((term.name, term.settings) == (other.name, other.settings) for other in terms):
-            _fail(
+            fail(
                 text, node, f"{term.name} is there twice with the same settings: add their weights, as in 2*{term.name}"
             )
         terms.append(term)
     return Combination(tuple(terms), _conditions(text, len(sum_ + behind), conditions) if behind else {})
 
 
-def _tree(text: str, part: str, expected: str) -> ast.expr:
-    """Python's tree of a part of the text, whose columns are those of the text."""
-    try:
-        return ast.parse(part, mode="eval").body
-    except SyntaxError as error:
-        _fail_at(text, error.offset or len(part), expected)  # 0 or None: it stops too early
-    except (ValueError, RecursionError, MemoryError):
-        _fail_at(text, 1, expected)
-
-
 def _conditions(text: str, start: int, part: str) -> dict[str, float]:
     expected = "expected names and numbers such as 'mse with weight_decay=0, dropout=0.3'"
-    call = _tree(text, f"({' ' * (start - 3)}f({part}))", expected)
-    if not isinstance(call, ast.Call) or call.args or not call.keywords:
-        _fail_at(text, start + 1, expected)
+    asked = tree(text, f"({' ' * (start - 3)}f({part}))", expected)
+    if not isinstance(asked, ast.Call) or asked.args or not asked.keywords:
+        fail_at(text, start + 1, expected)
     found: dict[str, float] = {}
-    for keyword in call.keywords:
+    for keyword in asked.keywords:
         value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if keyword.arg is None or keyword.arg in found or not number:
-            _fail(text, keyword, expected)
+            fail(text, keyword, expected)
         found[keyword.arg] = float(value)  # type: ignore[arg-type]
     return dict(sorted(found.items()))
 
@@ -155,69 +150,15 @@ def _term(text: str, node: ast.expr) -> Term:
     weight = 1.0
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         weight, node = _weight(text, node.left), node.right
-    if isinstance(node, ast.Name):
-        return Term(weight, _info(text, node).name, _info(text, node).resolve())
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        _fail(text, node, EXAMPLE)
-    info = _info(text, node.func)
-    if node.args:
-        _fail(text, node.args[0], f"settings of {info.name} are named, as in {info.name}({_usage(info)})")
-    settings: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in settings:
-            _fail(text, keyword, f"each setting of {info.name} is given once, by its name")
-        settings[keyword.arg] = _setting(text, info, keyword.arg, keyword)
-    return Term(weight, info.name, info.resolve(settings))
+    info, settings = call(text, node, registry.get, EXAMPLE)
+    return Term(weight, info.name, settings)
 
 
 def _weight(text: str, node: ast.expr) -> float:
     value = node.value if isinstance(node, ast.Constant) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        _fail(text, node, "a weight is one number in front of a loss, as in 0.5*mse")
+        fail(text, node, "a weight is one number in front of a loss, as in 0.5*mse")
     # Compared before it becomes a float, which a very long integer cannot.
     if not 0 < value < sys.float_info.max:
-        _fail(text, node, "a weight is a finite number above 0")
+        fail(text, node, "a weight is a finite number above 0")
     return float(value)
-
-
-def _info(text: str, node: ast.Name) -> registry.LossInfo:
-    try:
-        return registry.get(node.id)
-    except UserError as error:
-        _fail(text, node, str(error))
-
-
-def _setting(text: str, info: registry.LossInfo, name: str, keyword: ast.keyword) -> Any:
-    try:
-        value = ast.literal_eval(keyword.value)
-    except (ValueError, TypeError, RecursionError):
-        _fail(text, keyword.value, f"{info.name}.{name} must be a literal: a number, 'text', True, False or a tuple")
-    try:
-        return info.resolve({name: value})[name]
-    except UserError as error:
-        _fail(text, keyword if name not in info.settings else keyword.value, str(error))
-
-
-def _usage(info: registry.LossInfo) -> str:
-    return ", ".join(f"{name}={literal(setting.default)}" for name, setting in info.settings.items())
-
-
-def _fail(text: str, node: ast.expr | ast.keyword, message: str) -> NoReturn:
-    # ast counts bytes of UTF-8 from 0; people count characters from 1.
-    _fail_at(text, len(text.encode()[: node.col_offset].decode()) + 1, message)
-
-
-def _fail_at(text: str, column: int, message: str) -> NoReturn:
-    shown = text if len(text) <= 100 else f"…{text[max(0, column - 20) : column + 20]}…"
-    raise UserError(f"{message} (column {column} of {shown!r})") from None
-
-
-def literal(value: Any) -> str:
-    """A literal, numbers in their shortest form: 20.0 is 20, 1e-05 is 1e-5."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return repr(value)
-    short = f"{value:g}"
-    # An exponent without padding, and every digit where six do not tell the number.
-    return re.sub(r"e([+-]?)0*", lambda m: "e" + m[1].strip("+"), short if float(short) == value else repr(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,11 +20,15 @@ def in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> torch.Tensor:
         device = next((tensor.device.type for tensor in _tensors((*args, *kwargs.values()))), "cpu")
-        # The meta device, which tells shapes without computing, knows no autocast.
-        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
+        with no_autocast(device):
             return function(*map(_widen, args), **{name: _widen(value) for name, value in kwargs.items()})
 
     return wrapped
+
+
+def no_autocast(device: str) -> AbstractContextManager[object]:
+    """Autocast off on a type of device. The meta device, which tells shapes without computing, knows none."""
+    return torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
 
 
 def _widen(value: Any) -> Any:

@@ -20,7 +20,7 @@ from torch import nn
 
 from harness.errors import UserError, unknown
 from harness.losses.precision import in_float32
-from harness.settings import Range, Setting, read_signature
+from harness.settings import Range, Setting, read_signature, resolved
 
 __all__ = ["LossInfo", "Range", "RegisteredLoss", "Setting", "all_losses", "build", "get", "loss"]
 
@@ -56,11 +56,12 @@ class LossInfo:
 
     def resolve(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All settings, the given ones checked and the rest at their defaults; UserError for an unknown or bad one."""
-        for name in settings or {}:
-            if name not in self.settings:
-                raise unknown(f"setting of {self.name}", name, self.settings, SEE)
-        given = {name: self.settings[name].check(value) for name, value in (settings or {}).items()}
-        return {name: given.get(name, setting.default) for name, setting in self.settings.items()}
+        return resolved(self.name, self.settings, settings, SEE)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it judges a choice among classes, and not a value, a distance or a count."""
+        return not {"logits", "log_probs", "prob", "score"}.isdisjoint(self.fields)
 
     def minimum(self, settings: Mapping[str, Any] | None = None) -> float | None:
         """The greatest known lower bound of the loss under these settings, in `unit`; None if there is none."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from harness import plugins
 from harness.errors import UserError, unknown
 from harness.settings import Setting, read_settings
 
@@ -19,7 +20,8 @@ M = TypeVar("M", bound=type[nn.Module])
 @dataclass(frozen=True)
 class ModelInfo:
     """What is known of a model. fields: what its `forward` takes; gives: the fields it returns; settings: what its
-    `__init__` lets a study choose; sizes: what only a task knows (`classes`); build: makes one."""
+    `__init__` lets a study choose; sizes: what only a task knows (`classes`); build: makes one; source: hash of the user's own
+    file that it comes from, "" of ours, whose numbers have a version."""
 
     name: str
     fields: tuple[str, ...]
@@ -29,6 +31,7 @@ class ModelInfo:
     module: str
     summary: str
     sizes: tuple[str, ...] = ()
+    source: str = ""
 
 
 _MODELS: dict[str, ModelInfo] = {}
@@ -59,7 +62,9 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
         )
         summary = (inspect.getdoc(cls) or "").partition("\n")[0]
         settings = read_settings(f"model {name}", cls.__init__)
-        _MODELS[name] = ModelInfo(name, fields, gives, settings, cls, cls.__module__, summary, sizes)
+        _MODELS[name] = ModelInfo(
+            name, fields, gives, settings, cls, cls.__module__, summary, sizes, plugins.source_of(cls.__module__)
+        )
         return cls
 
     return register

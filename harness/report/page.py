@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, equal_time, listening, markdown, plots, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -58,6 +58,7 @@ SECTIONS = (
     Section("convergence", "Convergence", sections.convergence),
     Section("fitting", "What was learned by heart", sections.fitting),
     Section("learning_rates", "Learning rate", sections.learning_rates),
+    Section("balance", "Weights and searches", search.section),
     Section("method", "How it was measured", sections.method),
     Section("recordings", "Recordings", sections.recordings),
 )
@@ -72,23 +73,23 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     """
     analysis = analysis or analyse(results)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
-    _write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
-    _write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
+    write(folder / "ranking.csv", analysis.ranking.to_csv(index=False))
+    write(folder / "pairs.csv", tables.pairs_file(analysis).to_csv(index=False))
+    write(folder / "throughput.csv", tables.throughput_table(results).to_csv(index=False))
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     if timed is not None:
-        _write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
+        write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
     pages = _pages(results, analysis, timed)
     for page in pages:
         page.view.media.place(folder / page.view.stem)
-        _write(folder / f"{page.view.stem}.html", _html("protocol", page=page))
-        _write(folder / f"{page.view.stem}.md", markdown.protocol(page))
+        write(folder / f"{page.view.stem}.html", html("protocol", page=page))
+        write(folder / f"{page.view.stem}.md", markdown.protocol(page))
     addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
-    _write(folder / "throughput.html", _html("throughput", models=models))
-    _write(folder / "throughput.md", markdown.throughput(models))
-    _write(folder / "index.md", markdown.index(pages))
-    return _write(folder / "index.html", _html("index", pages=pages, measured=bool(models)))
+    write(folder / "throughput.html", html("throughput", models=models))
+    write(folder / "throughput.md", markdown.throughput(models))
+    write(folder / "index.md", markdown.index(pages))
+    return write(folder / "index.html", html("index", pages=pages, measured=bool(models)))
 
 
 def render(results: Results, analysis: Analysis, protocol: str | None = None) -> str:
@@ -96,9 +97,9 @@ def render(results: Results, analysis: Analysis, protocol: str | None = None) ->
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     pages = [page for page in _pages(results, analysis, timed) if protocol in (None, page.view.protocol)]
     if not pages:
-        return _html("index", pages=[], measured=not results.throughput.empty)
+        return html("index", pages=[], measured=not results.throughput.empty)
     pages[0].view.media.place()
-    return _html("protocol", page=pages[0])
+    return html("protocol", page=pages[0])
 
 
 def _pages(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
@@ -127,11 +128,12 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _html(name: str, **given: Any) -> str:
-    return _environment().get_template(f"{name}.html.j2").render(**given)
+def html(template: str, /, **given: Any) -> str:
+    """A page of a template, which finds what is given by its names."""
+    return _environment().get_template(f"{template}.html.j2").render(**given)
 
 
-def _write(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
     """Write beside, then rename: a reader never sees half a file, and a crash leaves the old one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
     try:

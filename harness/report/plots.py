@@ -258,11 +258,11 @@ def spectrogram(noisy: ArrayLike, clean: ArrayLike, estimate: ArrayLike, sample_
         )
         scale = axes[3]
         axes = axes[:3]
-        for ax, (name, power) in zip(axes, powers.items(), strict=True):
+        for ax, (name, shown) in zip(axes, powers.items(), strict=True):
             seconds = np.size(panels[name]) / sample_rate
             extent = (0, seconds, 0, sample_rate / 2000)
             image = ax.imshow(
-                power, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent
+                shown, origin="lower", aspect="auto", cmap="magma", vmin=top - 70, vmax=top, extent=extent
             )
             ax.set_title(name)
             ax.set_xlabel("s")

@@ -10,8 +10,9 @@ import pandas as pd
 
 from harness import losses, spec
 from harness.metrics import METRICS
-from harness.report import repeat
+from harness.report import repeat, searched
 from harness.report.blocks import HEARD
+from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker
 
@@ -70,9 +71,11 @@ class Results:
     summaries: one row per run, test set and metric that only a whole set has: run_id, test_set, metric, value.
     embeddings: run_id, path (a local npz file: item (ids), embedding (items, dim)), for one seed of each loss that has them.
     classes: protocol -> names of the classes, in the order of their labels.
+    search: weights of combinations, and what was searched: see `searched.Found`.
     ui: address of MLflow's UI over the store.
     equal_time: the same with the runs that had equal time instead of equal updates; None where there are none.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
+    gates: protocol -> what the unprocessed test set of a published corpus has, and whether that is what is published.
     """
 
     runs: pd.DataFrame
@@ -88,6 +91,8 @@ class Results:
     embeddings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS["embeddings"].split()))
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     imbalance: dict[str, float] = field(default_factory=dict)
+    search: Found = field(default_factory=Found)
+    gates: dict[str, str] = field(default_factory=dict)
     ui: str = repeat.LOCAL
     equal_time: Results | None = None
 
@@ -120,6 +125,8 @@ def read(tracker: Tracker) -> Results:
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
         classes={name: tuple(content.get("classes", ())) for name, content in protocols.items()},
         imbalance={name: _imbalance(content) for name, content in protocols.items()},
+        search=searched.read(tracker, runs, finished),
+        gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
         ui=repeat.ui(tracker.uri),
     )
     timed = [run for run in settled if _is_selected(run, selected, "equal_time")]
@@ -166,9 +173,9 @@ def _frame(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_selected(run: Run, selected: dict[str, Any], phase: str) -> bool:
-    """Whether a run of that phase has the setting that its parent says was selected: the rate, or all that a search chose."""
+    """Whether a run of that phase has the setting that its parent says was selected: the rate, and all that a search chose."""
     choice = selected.get(_parent(run), {})
-    values = choice.get("values") or {"lr": choice.get("lr")}
+    values = {"lr": choice.get("lr"), **choice.get("values", {})}
     return run.data.tags["phase"] == phase and all(_same(run.data.params.get(k), v) for k, v in values.items())
 
 
@@ -261,18 +268,29 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS["fitting"].split())
 
 
+def _ambiguous(trials: list[Run]) -> set[tuple[str, str]]:
+    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` does once they are judged."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in trials:
+        found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
+    return {key for key, weightings in found.items() if len(weightings) > 1}
+
+
 def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [run for run in settled if run.data.tags["phase"] == "tune"]
+    ambiguous = _ambiguous(trials)
     rows = []
-    for run in (run for run in settled if run.data.tags["phase"] == "tune"):
+    for run in trials:
         choice = selected.get(_parent(run), {})
         lr = float(run.data.params["lr"])
+        protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
         chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
         tried = [float(rate) for rate in choice.get("scores", {})]
         means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
         rows.append(
             {
-                "protocol": run.data.tags["protocol"],
-                "loss": run.data.tags["loss"],
+                "protocol": protocol,
+                "loss": f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss,
                 "lr": lr,
                 "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
                 "state": run.data.tags["state"],

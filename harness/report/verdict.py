@@ -40,7 +40,8 @@ def _best(view: View, test_set: str, first: bool) -> list[str]:
     if others:
         found.append("For " + "; for ".join(f"{a['label']} it is {_with_gain(view, a)}" for a in others) + ".")
     for answer in [a for a in answers if "losses" in a] if first else []:
-        found.append(f"Over {answer['referees']}, which no loss here optimises, {answer['losses']} ranks first.")
+        first_of_all = f"{answer['losses']} rank{'' if ' and ' in answer['losses'] else 's'} first"
+        found.append(f"Over {answer['referees']}, which no loss here optimises, {first_of_all}.")
     return found
 
 

@@ -138,7 +138,7 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     """What else to know: each a sentence with its numbers, the gravest first."""
     runs, rows = named(results.runs), analysis.ranking[analysis.ranking["protocol"] == protocol]
     runs = runs[runs["protocol"] == protocol]
-    fresh, said = runs[~runs["stale"]], []
+    fresh, said = runs[~runs["stale"]], [results.gates[protocol]] if protocol in results.gates else []
     stand_in = baseline(set(runs["name"])) or "the floor"
     for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(
         ["name", fresh["reason"].fillna("")], sort=False

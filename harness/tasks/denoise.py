@@ -117,11 +117,17 @@ class Denoise(Task):
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
         if objective != "quality":
             return float(means[objective])
-        parts = []
-        for name, oracle in self.quality:
-            low, high = controls["unprocessed"][name], controls[oracle][name]
-            parts.append(np.clip((means[name] - low) / (high - low), -1, 1) if high > low else 0.0)
-        return float(np.mean(parts))
+        return float(np.mean([self.share(name, means, controls) for name, _ in self.quality]))
+
+    def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
+        """The share of the way from the unprocessed mixture to the ceiling of a mask, in [-1, 1]."""
+        if objective == "quality":
+            return self.selection(objective, means, controls)
+        low, high = (
+            controls["unprocessed"][objective],
+            controls[dict(self.quality).get(objective, "oracle_mask")][objective],
+        )
+        return float(np.clip((means[objective] - low) / (high - low), -1, 1)) if high > low else 0.0
 
 
 def _keep(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:

@@ -27,8 +27,8 @@ class Locate(Recognise):
     rule = rule_of("locate")
     explained = "The control constant always finds the first word, in the middle half of the clip."
     judged = ("iou", "accuracy")
-    watched = ("iou",)
-    objectives = ("quality", "iou")
+    watched = ("iou", "accuracy")
+    objectives = ("quality", "iou", "accuracy", "both")
 
     def sizes(self, scenes: WordScenes) -> dict[str, int]:
         return {"classes": len(scenes.classes)}
@@ -37,6 +37,15 @@ class Locate(Recognise):
         """The middle half of the clip, and the first word."""
         middle = np.array([0.25, 0.75]) * scenes.rule.seconds / BOUNDARY_SECONDS
         return {"boundary": middle, "logits": np.eye(len(scenes.classes))[0]}
+
+    def selection(
+        self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
+    ) -> float:
+        """`quality`: the overlap, which every loss on boundaries trains. `both`: the mean of overlap and accuracy, for losses
+        that train a word and its place together."""
+        if objective == "both":
+            return (means["iou"] + means["accuracy"]) / 2
+        return means["iou" if objective == "quality" else objective]
 
     def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
         (onset, offset), (first, last) = output["boundary"].astype(float), example["target_boundary"].tolist()

@@ -121,6 +121,10 @@ class Task(ABC):
     ) -> float:
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
 
+    def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
+        """What one objective of several counts: its value, on a scale that all of them have in common."""
+        return self.selection(objective, means, controls)
+
     def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
         """Keep, as files of the run, what of a judged set is to be heard or seen one day beside its scores. picture: draws
         (noisy, clean, estimate, sample rate) as PNG."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from harness import paths
 from harness.data.bank import Bank
 from tests.real import music, scenes, word_scenes
 
@@ -133,3 +136,16 @@ PUBLIC: dict[str, Callable[[Path], None]] = {
     make.__name__: make for make in (voicebank_demand, librispeech, demand, speech_commands, esc50, fsdd)
 }
 OWN: dict[str, Callable[[Path], None]] = {make.__name__: make for make in (pairs, speech_and_noise, labelled)}
+
+
+@contextmanager
+def kept_apart(audio: Path) -> Iterator[None]:
+    """Banks that are made meanwhile lie in a folder of their own, beside those of the real recordings."""
+    scenes(), music(), word_scenes("keywords")  # made where they belong, if they are not there yet
+    (audio / "bank").mkdir()
+    for path in [*paths.AUDIO.iterdir(), *(paths.AUDIO / "bank").iterdir()]:
+        if path.name != "bank":
+            (audio / path.relative_to(paths.AUDIO)).symlink_to(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "AUDIO", audio)
+        yield

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from harness import paths
-from harness.data import corpora
+from harness.data import corpora, layouts
 from harness.data.corpora import SplitRule
 from harness.errors import UserError
 from tests.real import music, scenes
@@ -20,7 +20,15 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
     assert card.title
     assert card.licence
     assert card.flaws
-    if card.recorded:
+    if card.public:
+        assert card.attribution
+        assert card.place
+        assert card.layout in layouts.MARKS
+        assert card.bytes == pytest.approx(sum(archive.bytes for archive in card.archives), rel=0.5)
+        assert all(archive.url.startswith("https://") for archive in card.archives)
+        known = [archive.sha256 for archive in card.archives if archive.sha256]
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in known)
+    elif card.recorded:
         assert card.attribution
         assert card.sample_rate == 16_000
         assert card.split
@@ -43,10 +51,29 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
 
 
 def test_speech_and_noise_are_told_apart():
-    assert corpora.names("speech") == ["prompts"]
-    assert set(corpora.names("noise")) == NOISES
-    assert corpora.names("words") == ["spoken_words"]
-    assert set(corpora.names()) == NOISES | {"prompts", "spoken_words"}
+    kinds = {
+        "speech": {"prompts", "librispeech"},
+        "pairs": {"voicebank_demand"},
+        "words": {"spoken_words"},
+        "labels": {"speech_commands", "speech_commands_12", "fsdd", "esc50"},
+        "noise": NOISES | {"demand"},
+    }
+    assert {kind: set(corpora.names(kind)) for kind in kinds} == kinds
+    assert set(corpora.names()) == set.union(*kinds.values())
+
+
+def test_the_made_up_and_fetched_corpora_are_what_they_were_before_there_were_others():
+    digests = {"prompts": "1cc59d13f620", "music": "bb13eb516c67", "babble": "8645f25b3f53", "ssn": "cb06cf2c2104"}
+    assert {name: corpora.card(name).digest() for name in digests} == digests
+    assert (scenes().speech.digest, music().digest) == ("610cc58c41bd7b0c", "534e32e08b2f887d")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("prompts", ["prompts"]), ("librispeech + demand", ["librispeech", "demand"]), ("a+b+c", ["a", "b", "c"])],
+)
+def test_speech_and_its_noise_are_named_together(text, parts):
+    assert corpora.parts(text) == parts
 
 
 def test_no_recording_lies_in_two_splits():

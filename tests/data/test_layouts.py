@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 from scipy.signal import resample_poly
 
-from harness import paths
-from harness.data import corpora
+from harness import spec, tasks
+from harness.data import archives, corpora
 from harness.data.bank import Bank, open_bank
+from harness.errors import UserError
 from tests.data import layouts
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +29,130 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def elsewhere(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Banks of tiny corpora are kept apart; those of the real ones are where they were."""
-    audio = tmp_path_factory.mktemp("audio")
-    (audio / "bank").mkdir()
-    for name in ("prompts", "music"):
-        (audio / name).symlink_to(paths.AUDIO / name)
-    for bank in (paths.AUDIO / "bank").iterdir():
-        (audio / "bank" / bank.name).symlink_to(bank)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "AUDIO", audio)
+    with layouts.kept_apart(tmp_path_factory.mktemp("audio")):
         yield
 
 
+def named(name: str, made: Path) -> str:
+    return name if name in corpora.names() else str(made / name)
+
+
 def bank(name: str, made: Path) -> Bank:
-    card = corpora.card(name if name in corpora.names() else str(made / name))
+    card = corpora.card(named(name, made))
     return open_bank(card, None if card.root else made, say=lambda text: None)
 
 
-def test_x(made):
-    for n in list(layouts.PUBLIC) + list(layouts.OWN) + ["speech_commands_12"]:
-        b = bank(n, made)
-        print(n)
-        print(b.clips.to_string())
-        print(b.left_out())
-        print(b.notes())
+SPLIT = {  # of each corpus: who is in which split
+    "voicebank_demand": {"train": {"p228", "p230"}, "validation": {"p226", "p287"}, "test": {"p232", "p257"}},
+    "librispeech": {"train": {"19", "26"}, "validation": {"84"}, "test": {"61"}},
+    "demand": {"train": {"NFIELD", "PCAFETER"}, "validation": {"DLIVING"}, "test": {"OOFFICE", "TBUS"}},
+    "speech_commands": {
+        "train": {f"{number:08x}" for number in range(4)},
+        "validation": {"00000004"},
+        "test": {"00000005"},
+    },
+    "fsdd": {"train": {"george", "jackson", "lucas"}, "validation": {"nicolas"}, "test": {"theo", "yweweler"}},
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_a_public_corpus_is_split_by_its_voices_as_its_card_says(name, made):
+    clips = bank(name, made).clips
+    assert {split: set(own.voice) for split, own in clips.groupby("split")} == SPLIT[name]
+    assert bank(name, made).left_out().empty
+
+
+@pytest.mark.parametrize("name", ["pairs", "speech_and_noise", "labelled"])
+def test_a_folder_of_ones_own_has_every_split_and_shares_neither_voice_nor_recording(name, made):
+    clips = bank(name, made).clips
+    assert set(clips.split) == {"train", "validation", "test"}
+    assert clips.groupby("name").split.nunique().max() == 1
+    if name == "pairs":
+        assert set(clips.voice) == {"s0", "s1", "s2", "s3"}
+        assert clips.groupby("voice").split.nunique().max() == 1
+
+
+def test_pairs_are_both_sides_of_a_file_resampled_once_by_scipys_filter(made):
+    found = bank("voicebank_demand", made)
+    row = found.clips[found.clips.name == "p257_002"].iloc[0]
+    assert (row.noise, row.snr) == ("bus", 17.5)
+    for side in ("clean", "noisy"):
+        file = made / "voicebank_demand" / f"{side}_testset_wav" / "p257_002.wav"
+        audio, rate = soundfile.read(file, dtype="float32")
+        expected = resample_poly(audio, 16_000, rate)
+        np.testing.assert_allclose(found.clip(row["clip"], noisy=side == "noisy"), expected, atol=1e-4)
+
+
+def test_folds_take_turns_and_the_last_is_the_test_where_none_is_named(made):
+    def folds(test):
+        rule = spec.load("labels", {"corpus": "esc50", "scenes": {"fold": test}}).scenes
+        assert rule.seconds == 5.0
+        opened = tasks.get("labels").open("esc50", rule, made, lambda text: None, lambda *told: None)
+        return {split: {clip[0] for clip in own["clip"]} for split, own in opened.clips.items()}
+
+    assert folds(None) == {"train": {"1", "2", "3"}, "validation": {"4"}, "test": {"5"}}
+    assert folds(1) == {"train": {"2", "3", "4"}, "validation": {"5"}, "test": {"1"}}
+    with pytest.raises(UserError, match="has 5 folds, not 6"):
+        folds(6)
+
+
+def test_the_benchmark_of_speech_commands_has_silence_and_unknown_words(made):
+    clips = bank("speech_commands_12", made).clips
+    assert set(clips.label) == {"yes", "no", "_unknown_", "_silence_"}
+    assert set(clips.name[clips.label == "_unknown_"].str.split("/").str[0]) == {"bird"}
+    silence = clips[clips.label == "_silence_"]
+    assert silence.groupby("name").split.nunique().max() == 1
+    assert silence.samples.max() <= 16_000
+
+
+@pytest.mark.parametrize("name", ["voicebank_demand", "pairs", "esc50", "fsdd", "labelled", "speech_commands_12"])
+def test_batches_and_items_of_a_corpus_are_what_its_recordings_hold(name, made):
+    corpus = named(name, made)
+    study = "quick" if corpora.card(corpus).kind == "pairs" else "labels"
+    loaded = spec.load(study, {"corpus": corpus, "scenes": {"seconds": 0.5}})
+    opened = tasks.get(loaded.task).open(corpus, loaded.scenes, made, lambda text: None, lambda *told: None)
+    batch, again = (opened.batch(1, 2, 4, CPU) for _ in range(2))
+    assert all(torch.equal(batch[key], again[key]) for key in batch)
+    assert batch["noisy"].shape == (4, 8000)
+    assert batch["noisy"].abs().amax(1).min() > 0
+    items = opened.items("matched", 1000)
+    clips = opened.bank.clips if study == "labels" else opened.speech.clips
+    tested = clips["clip"][clips.split == "test"] if study == "quick" else opened.clips["test"]["clip"]
+    assert sorted(item.clip for item in items) == sorted(tested)
+    assert opened.items("matched", 3) == items[:3] or np.isnan(items[0].snr)
+    assert [item.clip for item in opened.items("matched", 2)] == [item.clip for item in items[:2]]
+    assert opened.items("mismatched", 5) == []
+    example = opened.example(items[0])
+    if study == "labels":
+        assert batch["label"].max() < len(opened.classes)
+        assert opened.classes[int(example["label"])] == items[0].label
+    else:
+        assert example["noisy"].shape == example["clean"].shape
+        assert not torch.equal(example["noisy"], example["clean"])
+
+
+def test_without_the_recordings_one_line_says_which_files_to_place_where(monkeypatch, tmp_path):
+    with pytest.raises(
+        UserError, match="does not hold 'voicebank_demand', which is: clean_trainset_28spk_wav/"
+    ) as caught:
+        open_bank(corpora.card("voicebank_demand"), tmp_path, say=lambda text: None)
+    assert "\n" not in str(caught.value)
+    card = corpora.card("fsdd")
+    away = [archive.model_copy(update={"url": "http://127.0.0.1:9/fsdd.zip"}) for archive in card.archives]
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(UserError, match=r"cannot get 'fsdd'.*cannot be reached.*recordings/<digit>.* under ") as caught:
+        archives.root(card.model_copy(update={"archives": tuple(away)}), None, lambda text: None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ("voicebank_demand", "corpus 'voicebank_demand' is pairs: keywords wants words"),
+        ("fsdd", "tasks that take labels: labels"),
+        ("demand", "none, it is mixed in"),
+    ],
+)
+def test_a_task_that_does_not_take_a_corpus_says_which_do(corpus, message):
+    with pytest.raises(UserError, match=message):
+        spec.load("keywords", {"corpus": corpus})

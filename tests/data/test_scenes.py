@@ -290,8 +290,12 @@ def test_the_digest_of_scenes_follows_their_recordings():
 @pytest.mark.parametrize(
     ("corpus", "rule", "message"),
     [
-        ("music", {}, "corpus 'music' is noise; a task needs speech, one of: prompts"),
-        ("prompts", {"noise": ("prompts",)}, "corpus 'prompts' is not noise; noises are: babble, coloured, music, ssn"),
+        ("music", {}, "corpus 'music' is noise; a task needs speech, one of: librispeech, prompts"),
+        (
+            "prompts",
+            {"noise": ("prompts",)},
+            "corpus 'prompts' is not noise; noises are: babble, coloured, demand, music, ssn",
+        ),
         ("prompts", {"unheard": ("colored",)}, "unknown corpus 'colored': did you mean 'coloured'"),
         ("nothing", {}, "unknown corpus 'nothing'"),
     ],

@@ -56,5 +56,7 @@ def test_an_example_is_the_window_of_its_item():
 
 
 def test_words_are_no_voices():
-    with pytest.raises(UserError, match="corpus 'spoken_words' is words; voices needs speech, one of: prompts"):
+    with pytest.raises(
+        UserError, match="corpus 'spoken_words' is words; voices needs speech, one of: librispeech, prompts"
+    ):
         open_voice_scenes("spoken_words")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.errors import UserError
-from harness.losses import Combination, Objective, build, get_weighting, loss, parse, registry
-from harness.losses.weighting import WEIGHTINGS
+from harness.losses import Combination, Objective, build, loss, parse, registry
 
 FIELDS = {
     "estimate": torch.randn(3, 500, generator=torch.Generator().manual_seed(0)),
@@ -195,7 +194,7 @@ def test_state_of_a_loss_is_saved_and_restored():
     assert Objective(parse("si_sdr + mse")).state_dict() == {}
 
 
-def test_only_losses_and_weightings_with_parameters_join_the_optimiser(monkeypatch):
+def test_only_losses_with_parameters_join_the_optimiser(monkeypatch):
     monkeypatch.setattr(registry, "_LOSSES", dict(registry._LOSSES))
 
     @loss
@@ -209,22 +208,9 @@ def test_only_losses_and_weightings_with_parameters_join_the_optimiser(monkeypat
         def forward(self, estimate):
             return self.scale.sum() * estimate.mean(-1)
 
-    class Balanced(WEIGHTINGS["fixed"]):
-        def __init__(self, combination):
-            super().__init__(combination)
-            self.log_variance = nn.Parameter(torch.zeros(len(combination.terms)))
-
-    monkeypatch.setitem(WEIGHTINGS, "balanced", Balanced)
-    assert Objective(parse("si_sdr + mse")).parameter_groups(0.1) == []
-    objective = Objective(parse("learned + mse"), "balanced")
-    losses, weighting = objective.parameter_groups(0.1)
-    assert losses["lr"] == weighting["lr"] == 0.1
-    assert losses["params"][0] is objective.losses[0].compute.scale
-    assert weighting["params"][0] is objective.weighting.log_variance
-    assert weighting["weight_decay"] == 0
-    torch.optim.Adam([{"params": [torch.ones(1, requires_grad=True)]}, losses, weighting], lr=1.0)
-
-
-def test_an_unknown_weighting_names_the_nearest():
-    with pytest.raises(UserError, match="unknown weighting 'fxed': did you mean 'fixed'"):
-        get_weighting("fxed")
+    plain, learned = Objective(parse("si_sdr + mse")), Objective(parse("learned + mse"))
+    assert plain.parameter_groups(0.1) == plain.weight_groups(0.1) == learned.weight_groups(0.1) == []
+    (group,) = learned.parameter_groups(0.1)
+    assert group["lr"] == 0.1
+    assert group["params"][0] is learned.losses[0].compute.scale
+    torch.optim.Adam([{"params": [torch.ones(1, requires_grad=True)]}, group], lr=1.0)

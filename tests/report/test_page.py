@@ -166,10 +166,10 @@ def test_a_recording_that_is_gone_is_said_to_be_gone(make_results, tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
-    target = page._write(tmp_path / "index.html", "old")
+    target = page.write(tmp_path / "index.html", "old")
     monkeypatch.setattr(page.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        page._write(target, "new")
+        page.write(target, "new")
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
 

@@ -48,6 +48,14 @@ def test_only_metrics_that_were_asked_for_are_floored():
     assert np.isnan(values["accuracy"])
 
 
+def test_a_word_and_its_place_are_chosen_by_the_place_or_by_both():
+    locate, means = tasks.get("locate"), {"iou": 0.6, "accuracy": 0.2}
+    assert locate.selection("quality", means, {}) == 0.6
+    assert locate.selection("accuracy", means, {}) == 0.2
+    assert locate.selection("both", means, {}) == pytest.approx(0.4)
+    assert set(locate.watched) == set(means)
+
+
 def test_quality_is_the_best_watched_metric_and_another_objective_that_metric():
     keywords = tasks.get("keywords")
     means = {"accuracy": 0.3, "centroid_accuracy": 0.8}

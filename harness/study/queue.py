@@ -1,0 +1,151 @@
+"""The trials of one entrant in one phase: enqueued by whichever process sees that they are due, claimed by one process each.
+
+Enqueuing may race; two trials of the same parameters are told apart by number, and the lower one runs. The claim is the only
+lock.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from harness import spec, trial
+from harness.context import Context, Outcome, Planned, Report
+from harness.entrants import Entrant
+from harness.liveness import is_gone
+from harness.study.storage import GRACE
+
+BATCH = 32  # trials of a queue that are enqueued at once
+PARAMETERS = {"lr": (1e-9, 1e3), "seed": (0, 1e9), "updates": (1, 1e12)}  # in ranges that hold every value
+OTHERS = (-1e12, 1e12)  # what a search has set, in the trials that confirm it
+LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # a diverged trial is told as pruned
+
+Plan = dict[str, Any]  # what a trial is to do: a rate, a seed, what a search has set, updates; by name
+
+
+@dataclass
+class Queue:
+    """The trials of one entrant in one phase."""
+
+    entrant: Entrant
+    phase: str
+    optuna: optuna.Study
+    trials: list[FrozenTrial] = field(default_factory=list)
+    by_plan: dict[object, list[FrozenTrial]] = field(default_factory=dict)
+
+    def refresh(self) -> None:
+        self.trials = self.optuna.get_trials(deepcopy=False)
+        self.by_plan = {}
+        for t in self.trials:
+            self.by_plan.setdefault(_plan_key(t.user_attrs.get("planned")), []).append(t)
+
+    def planned(self, plan: Plan) -> Planned:
+        given = dict(plan)
+        seed, lr, updates = (given.pop(name, None) for name in ("seed", "lr", "updates"))
+        return Planned(self.entrant.loss, self.phase, seed, lr, self.entrant.weighting, given, updates)
+
+    def make(self, context: Context, planned: Planned, report: Report) -> Outcome:
+        """Make the run of a claimed trial, or reuse it."""
+        return trial.run(context, planned, report)
+
+    def enqueue(self, plans: list[Plan], since: datetime) -> bool:
+        """Enqueue what has no live trial; what raised an error since this study began is not tried again.
+        Returns whether plans are left for later: a claim reads all that waits, so no more than `BATCH` wait at once; what
+        waits is filled up when it is empty, because two processes that fill it up at once enqueue some plans twice."""
+        due = []
+        for plan in plans:
+            same = self.by_plan.get(_plan_key(plan), [])
+            if not any(t.state in LIVE or raised(t, since) for t in same):
+                due.append(plan)
+        waiting = sum(t.state == TrialState.WAITING for t in self.trials)
+        now = due if len(due) + waiting <= BATCH else due[:BATCH] if not waiting else []
+        for plan in now:
+            self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
+        if now:
+            self.refresh()
+        return len(now) < len(due)
+
+    def of_plan(self, plan: Plan) -> FrozenTrial | None:
+        """The trial that stands for a plan: the first live one."""
+        return next((t for t in self.by_plan.get(_plan_key(plan), ()) if t.state in LIVE), None)
+
+    def over(self, plans: list[Plan], since: datetime) -> bool:
+        """Whether nothing of these plans waits or runs any more."""
+        self.refresh()
+        if self.enqueue(plans, since):
+            return False
+        stand = [self.of_plan(plan) for plan in plans]
+        return all(t is None or t.state in OVER for t in stand)
+
+    def ready(self) -> bool:
+        """Whether there is a trial to claim."""
+        return any(t.state == TrialState.WAITING for t in self.trials)
+
+    def take(self, claimed: Trial) -> Plan | None:
+        """What a claimed trial is to do; None where another one stands for it."""
+        plan = claimed.user_attrs.get("planned")
+        self.refresh()
+        first = self.of_plan(plan) if plan is not None else None
+        if plan is None or first is None or first.number != claimed.number:
+            return None
+        self.write(claimed, plan)
+        return plan
+
+    def write(self, claimed: Trial, plan: Plan) -> None:
+        """Write what was enqueued down as the trial's parameters."""
+        for name in plan:
+            claimed.suggest_float(name, *PARAMETERS.get(name, OTHERS))
+
+    def look(self, claimed: Trial, done: int, score: float | None) -> bool:
+        """Told how a trial fares; whether it is to be ended."""
+        return False
+
+    def bury(self) -> None:
+        """Fail the running trials whose process is dead, so that they are enqueued again."""
+        optuna.storages.fail_stale_trials(self.optuna)
+        for t in self.trials:
+            if t.state == TrialState.RUNNING and _is_dead(t):
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
+                    self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+
+
+def open_queue(
+    kind: type[Queue], context: Context, store: optuna.storages.RDBStorage, entrant: Entrant, phase: str
+) -> Any:
+    """The queue of an entrant in a phase, made where it does not exist."""
+    control = entrant.loss in context.task.controls
+    key = entrant.loss if control else spec.digest(context.key(entrant.loss, entrant.weighting))
+    objectives = len(context.study.objectives) if phase == "tune" else 1
+    made = optuna.create_study(
+        storage=store,
+        study_name=f"{context.protocol_digest}/{key}/{phase}",
+        directions=["maximize"] * objectives,
+        sampler=optuna.samplers.RandomSampler(seed=0),  # not asked where every trial is planned
+        load_if_exists=True,
+    )
+    queue = kind(entrant, phase, made)
+    queue.refresh()
+    return queue
+
+
+def raised(t: FrozenTrial, since: datetime) -> bool:
+    """Whether a trial raised an error since then."""
+    return "error" in t.user_attrs and t.datetime_complete is not None and t.datetime_complete >= since
+
+
+def _plan_key(plan: Plan | None) -> object:
+    return None if plan is None else tuple(sorted(plan.items()))
+
+
+def _is_dead(running: FrozenTrial) -> bool:
+    owner = running.user_attrs.get("owner")
+    if owner is not None:
+        return is_gone(owner)
+    # Killed before its first word and its first heartbeat: nothing but time tells.
+    return running.datetime_start is not None and datetime.now() - running.datetime_start > timedelta(seconds=GRACE)

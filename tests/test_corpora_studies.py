@@ -1,0 +1,96 @@
+"""A study of seconds on a tiny corpus in every layout, by the command that people use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.data import corpora
+from harness.models import registry
+from tests.conftest import here, settled
+from tests.data import layouts
+
+FOLDERS = tuple(layouts.OWN)
+SLOW = ("librispeech + demand", "speech_commands", "speech_commands_12", "esc50", "fsdd", "pairs", "speech_and_noise")
+CORPORA = ["voicebank_demand", "labelled", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+MINE = """
+import torch
+from torch import nn
+from harness.models import model
+
+@model(gives=("estimate",))
+class Mine(nn.Module):
+    "A short filter."
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Conv1d(1, 1, 33, padding=16, bias=False)
+    def forward(self, noisy):
+        return {"estimate": self.filter(noisy[:, None])[:, 0]}
+    def shared_parameters(self):
+        return [self.filter.weight]
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with layouts.kept_apart(tmp_path_factory.mktemp("audio")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of a model, which is gone from the register afterwards."""
+    file = tmp_path_factory.mktemp("plugin") / "mine.py"
+    file.write_text(MINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_MODELS", dict(registry._MODELS))
+        yield file
+
+
+def study(task: str, home: Path) -> str:
+    labels = task == "labels"
+    file = home / "few.yaml"
+    raw = {
+        "task": task,
+        "losses": ["cross_entropy" if labels else "si_sdr"],
+        "reference": {"loss": "cross_entropy" if labels else "mse", "lr": 1e-3},
+        "scenes": {"seconds": 0.5, "items": {"validation": 2, "matched": 2} | ({} if labels else {"dnsmos_every": 2})},
+        "batch": 32 if labels else 2,  # of which few are needed for 640 training items of the centroids
+        "updates": {"tune": 1, "confirm": 2},
+        "rates": [1e-3],
+        "seeds": 1,
+    }
+    file.write_text(yaml.safe_dump(raw))
+    return str(file)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path: Path) -> None:
+    for part in corpora.parts(name):
+        (layouts.PUBLIC | layouts.OWN)[part.removesuffix("_12")](tmp_path / part.removesuffix("_12"))
+    corpus = str(tmp_path / name) if name in FOLDERS else name
+    kind = corpora.card(corpora.parts(corpus)[0]).kind
+    file = study("labels" if kind == "labels" else "denoise", tmp_path)
+    own = [] if kind == "labels" else ["--model", "mine", "--plugin", str(mine)]
+    options = ["--corpus", corpus, "--data-dir", str(tmp_path), "--workers", "1", *own]
+    done = here("worker", file, *options, home=tmp_path / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = settled(tmp_path / "home")
+    assert {tags["phase"] for tags in runs} == {"control", "tune", "confirm"}
+    assert {tags["state"] for tags in runs} == {"finished"}
+    assert {tags["corpus"] for tags in runs} == {Path(corpora.parts(corpus)[0]).name}
+    if name == "voicebank_demand":
+        assert done.stdout.startswith(("voicebank_demand:", "Gate zero fails"))
+        assert all("PESQ-WB" in tags["gate"] and "FAILS" in tags["gate"] for tags in runs)
+        assert here("report", home=tmp_path / "home").returncode == 0
+        pages = "".join(page.read_text() for page in (tmp_path / "home" / "reports").rglob("*.html"))
+        assert "Gate zero fails, so that no score here can be compared with published ones" in pages
+        assert here("data", "gate", "--data-dir", str(tmp_path), home=tmp_path / "home").returncode == 1
+    elif name == "labelled":
+        (tmp_path / "labelled" / "left" / "bad.wav").write_bytes(b"no sound")
+        checked = here("data", "check", corpus, home=tmp_path / "home")
+        assert checked.returncode == 1
+        assert "  left out: left/bad.wav: unreadable: " in checked.stdout
