@@ -146,28 +146,31 @@ def _fill(block: Block, runs: pd.DataFrame, scores: pd.DataFrame) -> None:
     known = block.controls.get(block.baseline)
     # Without that control the floor stands in: a diverged seed must never score better than a finished one.
     stand_in = METRICS[block.metric].floor if known is None else known.iloc[0].to_numpy()
-    for name, own in fresh[fresh["role"] != "control"].groupby("name", sort=False):
-        block.losses[str(name)] = _by_seed(own, complete, stand_in)
-    for name, own in old[old["state"] != "diverged"].groupby("name", sort=False):
-        block.stale[str(name)] = _by_seed(own, wide, np.nan).dropna(axis="columns")
+    block.losses |= _by_seed(fresh[fresh["role"] != "control"], complete, stand_in)
+    for name, table in _by_seed(old[old["state"] != "diverged"], wide, np.nan).items():
+        block.stale[name] = table.dropna(axis="columns")
     for tables in (block.losses, block.stale):
         for name in [name for name, table in tables.items() if table.empty]:
             del tables[name]
     fell = _names(scores["floored"], block.metric)
     counts = fell.groupby(scores["run_id"]).sum()
-    for name, own in runs.groupby("name"):
-        block.floored[str(name)] = int(counts.reindex(own["run_id"]).fillna(0).sum())
+    for shown, own in runs.groupby("name"):
+        block.floored[str(shown)] = int(counts.reindex(own["run_id"]).fillna(0).sum())
 
 
-def _by_seed(own: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> pd.DataFrame:
-    """(seeds x items) scores of one loss; a diverged seed gets `stand_in`. Empty when the loss has no run to show."""
-    own = own.sort_values("seed")
-    diverged, place = (own["state"] == "diverged").to_numpy(), table.index.get_indexer(pd.Index(own["run_id"]))
-    scores = np.full((len(own), table.shape[1]), np.nan)
+def _by_seed(runs: pd.DataFrame, table: pd.DataFrame, stand_in: np.ndarray | float) -> dict[str, pd.DataFrame]:
+    """Name -> (seeds x items) scores of its runs; a diverged seed gets `stand_in`. A name without a run to show is left out."""
+    runs = runs.sort_values("seed", kind="stable")
+    diverged, place = (runs["state"] == "diverged").to_numpy(), table.index.get_indexer(pd.Index(runs["run_id"]))
+    scores = np.full((len(runs), table.shape[1]), np.nan)
     scores[place >= 0] = table.to_numpy(dtype=float)[place[place >= 0]]
     scores[diverged] = stand_in
-    kept = diverged | (place >= 0)
-    return pd.DataFrame(scores[kept], own["seed"].astype(int).to_numpy()[kept], table.columns)
+    kept, seeds = diverged | (place >= 0), runs["seed"].astype(int).to_numpy()
+    rows: dict[str, list[int]] = {}
+    names = runs["name"].astype(str).tolist()
+    for row in np.flatnonzero(kept):
+        rows.setdefault(names[row], []).append(int(row))
+    return {name: pd.DataFrame(scores[own], seeds[own], table.columns) for name, own in rows.items()}
 
 
 def _names(texts: pd.Series, metric: str) -> pd.Series:

@@ -85,26 +85,27 @@ def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tup
     rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set)]
     gains = analysis.gains[(analysis.gains["protocol"] == protocol) & (analysis.gains["test_set"] == test_set)]
     gained = gains.set_index(["metric", "loss"])["gain"].to_dict()
+    of_loss: dict[str, dict[str, Any]] = {}
+    for score in each(rows):
+        of_loss.setdefault(score.loss, {})[score.metric] = score
     table = []
     for loss in ordered(analysis, protocol, test_set):
-        own = rows[rows["loss"] == loss].set_index("metric")
-        first = own.iloc[0]
-        entry: dict = first[["loss", "state", "seeds", "device"]].to_dict()
-        entry["params"] = "–" if pd.isna(first["params"]) or first["params"] == 0 else f"{first['params']:,}"
-        entry["kind"] = first["state"] if first["state"] in ("stale", "control") else "loss"
-        judged = OVERALL in own.index
-        entry["place"] = str(own.loc[OVERALL, "rank"]) if judged else ""
-        entry["mean_rank"] = f"{float(own['mean'][OVERALL]):.1f}" if judged else ""
+        own = of_loss[loss]
+        first, overall = next(iter(own.values())), own.get(OVERALL)
+        entry: dict[str, Any] = {name: getattr(first, name) for name in ("loss", "state", "seeds", "device")}
+        entry["params"] = "–" if pd.isna(first.params) or first.params == 0 else f"{first.params:,}"
+        entry["kind"] = first.state if first.state in ("stale", "control") else "loss"
+        entry["place"] = "" if overall is None else str(overall.rank)
+        entry["mean_rank"] = "" if overall is None else f"{overall.mean:.1f}"
         entry["cells"] = {}
-        for metric in [m for m in metrics if m in own.index]:
-            score: Any = own.loc[metric]
-            gain = gained.get((metric, loss))
+        for metric in [m for m in metrics if m in own]:
+            score, gain = own[metric], gained.get((metric, loss))
             entry["cells"][metric] = {
-                "value": number(metric, score["mean"]),
+                "value": number(metric, score.mean),
                 "gain": "" if gain is None else number(metric, gain, signed=True),
-                "interval": span(metric, score["low"], score["high"]),
-                "letters": score["tie_group"],
-                "target": bool(score["target"]),
+                "interval": span(metric, score.low, score.high),
+                "letters": score.tie_group,
+                "target": bool(score.target),
             }
         table.append(entry)
     return table
