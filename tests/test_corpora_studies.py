@@ -57,7 +57,10 @@ def study(task: str, home: Path) -> str:
         "task": task,
         "losses": ["cross_entropy" if labels else "si_sdr"],
         "reference": {"loss": "cross_entropy" if labels else "mse", "lr": 1e-3},
-        "scenes": {"seconds": 0.5, "items": {"validation": 2, "matched": 2} | ({} if labels else {"dnsmos_every": 2})},
+        "scenes": {
+            "seconds": 0.5,
+            "items": {"validation": 2, "matched": 2} | ({} if labels else {"mismatched": 2, "dnsmos_every": 2}),
+        },
         "batch": 32 if labels else 2,  # of which few are needed for 640 training items of the centroids
         "updates": {"tune": 1, "confirm": 2},
         "rates": [1e-3],
