@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from harness import models, outbox
-from harness.metrics import ScoringError
+from harness.metrics import METRICS, ScoringError
 from harness.tasks.task import Judged
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
         bad = context.sets[test_set][error.place].id
         raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
     rows = []
+    # What only some items can be judged by is not missing from the others.
+    some = {name for values, _ in scores for name in values if name in METRICS} - set(names)
     for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
         about = {
             "test_set": test_set,
@@ -69,7 +71,7 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
             "input_snr": item.snr,
             "noise": item.noise,
         }
-        unasked = " ".join(name for name in names if name not in of_item)
+        unasked = " ".join([name for name in names if name not in of_item] + sorted(some - set(values)))
         about |= {"speaker": item.speaker, "floored": " ".join(floored), "unasked": unasked}
         rows.append(about | dict.fromkeys(names, float("nan")) | values)
     return pd.DataFrame(rows)

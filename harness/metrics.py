@@ -60,7 +60,9 @@ ANSWERS = {  # of what a task recognises: it measures them itself
     "count_accuracy": Metric("count accuracy", "", 0.0),
     "iou": Metric("IoU", "", 0.0),
 }
-METRICS = _CLIPS | ANSWERS
+ATTENUATION = "attenuation"  # of noise alone: all that an item without speech can be judged by
+MOST_DB = 100.0  # attenuation of an estimate that is silent
+METRICS = _CLIPS | {ATTENUATION: Metric("attenuation", "dB", -30.0)} | ANSWERS
 OF_CLIPS = tuple(_CLIPS)  # what `score` measures
 
 
@@ -159,6 +161,19 @@ def score(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> tu
             values[name] = floor
             floored.append(name)
     return values, floored
+
+
+def attenuation(estimate: np.ndarray, noisy: np.ndarray) -> float:
+    """By how many dB an estimate is quieter than the noise that it was made of, -30 to 100; -30 too where it is not finite.
+
+    estimate, noisy: (samples,). NaN where the noise itself is silent.
+    """
+    made, given = (float(np.square(np.asarray(signal, np.float64)).sum()) for signal in (estimate, noisy))
+    if given == 0:
+        return np.nan
+    floor = METRICS[ATTENUATION].floor
+    ratio = made / given
+    return float(np.clip(-10 * np.log10(max(ratio, 10 ** (-MOST_DB / 10))), floor, MOST_DB)) if ratio >= 0 else floor
 
 
 class ScoringError(Exception):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,12 +112,15 @@ class NoisyRule(SceneRule):
 
 class MixtureRule(NoisyRule):
     """What the mixtures of a denoiser are made of. train_seconds: how much of the speech, and of each noise, training hears:
-    the beginning of what each voice and each recording has."""
+    the beginning of what each voice and each recording has. noise_only, speech_only: share of the items, in training and in every
+    judged set, that hold no speech, or no noise."""
 
     snr: tuple[float, float] = (0.0, 15.0)
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
     seconds: float = Field(2.0, gt=0.1, le=30)
     train_seconds: float | None = Field(None, gt=0)
+    noise_only: float | None = Field(None, gt=0, le=0.5)
+    speech_only: float | None = Field(None, gt=0, le=0.5)
     items: Items = Items()
 
 
@@ -132,6 +137,13 @@ class Item:
     plan: tuple[int, ...]
     snr: float
     level: float
+
+
+@dataclass(frozen=True)
+class OneSided(Item):
+    """An item of one part alone: "noise", whose own level is `level`, or "speech". There is no SNR: NaN."""
+
+    holds: str
 
 
 def mix(
@@ -177,6 +189,36 @@ def add_noise(
     return noisy, clean
 
 
+def without_a_part(
+    rule: MixtureRule, rng: np.random.Generator, noisy: torch.Tensor, clean: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training mixtures, (items, samples), of which some lose their speech and some their noise."""
+    place = torch.from_numpy(rng.random(len(noisy)))[:, None].to(noisy.device)
+    silent, quiet = place < (rule.noise_only or 0), place >= 1 - (rule.speech_only or 0)
+    noise = within_scale(noisy - clean)
+    return torch.where(silent, noise, torch.where(quiet, clean, noisy)), clean.masked_fill(silent, 0.0)
+
+
+def within_scale(signal: torch.Tensor) -> torch.Tensor:
+    """A signal, (..., samples), turned down where it would clip."""
+    return signal * (PEAK / signal.abs().amax(-1, keepdim=True).clamp(min=PEAK))
+
+
+def parts(rule: MixtureRule) -> Iterator[str]:
+    """What the items of a judged set hold, in their order: "noise", "speech" or "both", in even steps."""
+    shares = {"noise": rule.noise_only or 0.0, "speech": rule.speech_only or 0.0}
+    given = dict.fromkeys(shares, 0)
+    for number in itertools.count(1):
+        # Half a step apart, so that both are rarely due at once; the second then comes with the next item.
+        due = [
+            part
+            for part, share, ahead in zip(shares, shares.values(), (1e-9, 0.5), strict=True)
+            if given[part] < math.floor(number * share + ahead)
+        ]
+        given |= {part: given[part] + 1 for part in due[:1]}
+        yield due[0] if due else "both"
+
+
 @dataclass(frozen=True)
 class Scenes:
     """Speech, noises and the rule that mixes them."""
@@ -192,6 +234,8 @@ class Scenes:
         both = buffer(device, 2, items, self.rule.samples)
         self.speech.fill(self.speech.draw("train", rng, items, self.rule.samples), both[0])
         noisy, clean = add_noise(self.rule, self.kinds, rng, both, device)
+        if self.rule.noise_only or self.rule.speech_only:
+            noisy, clean = without_a_part(self.rule, rng, noisy, clean)
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[Item]:
@@ -227,7 +271,7 @@ class Scenes:
                 chosen.append(
                     Item(name, test_set, clip["clip"], clip["name"], clip["voice"], kind, numbers, float(snr), level)
                 )
-        return chosen[:count]
+        return [_one_sided(item, part) for item, part in zip(chosen[:count], parts(self.rule), strict=False)]
 
     def example(self, item: Item) -> dict[str, torch.Tensor]:
         """Noisy and clean of one item by the names of their fields."""
@@ -236,9 +280,26 @@ class Scenes:
     def mixture(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each; always mixed on the CPU, so that every device judges the same samples."""
         speech = torch.from_numpy(self.speech.clip(item.clip))[None]
+        part = item.holds if isinstance(item, OneSided) else "both"
+        if part == "speech":
+            clean = mix(speech, torch.zeros_like(speech), torch.zeros(1), torch.tensor([item.level]))[1][0]
+            return clean, clean
         noise = self.kinds[item.noise].render(np.array([item.plan]), speech.shape[-1], torch.device("cpu"))
+        if part == "noise":
+            power = noise[0].square().mean().clamp(min=QUIETEST)
+            return within_scale(noise[0] * (10 ** (item.level / 10) / power).sqrt()), torch.zeros_like(noise[0])
         noisy, clean, _ = mix(speech, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
         return noisy[0], clean[0]
+
+
+def _one_sided(item: Item, part: str) -> Item:
+    """An item that holds a part alone; itself where it holds both. Noise is as loud as it would be beside the speech."""
+    about = asdict(item) | {"snr": math.nan}
+    if part == "noise":
+        return OneSided(**about | {"level": round(item.level - item.snr, 2), "speaker": ""}, holds=part)
+    if part == "speech":
+        return OneSided(**about | {"noise": "none", "plan": ()}, holds=part)
+    return item
 
 
 def noise_without(

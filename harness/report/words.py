@@ -29,6 +29,7 @@ MEASURED = {
     "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package pystoi.",
     "si_sdr": "SI-SDR follows Le Roux et al. 2019: means removed, the scale of the estimate projected out.",
     "snr": "SNR is that of the estimate as it is, gain error included; its distance to SI-SDR is that gain error.",
+    "attenuation": "Attenuation: by how much items of noise alone became quieter; no other metric can judge them.",
     "accuracy": "Accuracy: the share of items whose highest logit is that of their class.",
     "centroid_accuracy": "Centroid accuracy: the class whose mean embedding over training items is nearest, all of norm 1.",
     "average_precision": "Average precision is that of each item’s own ranking of the words.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -96,7 +97,19 @@ class Denoise(Task):
         names: Sequence[tuple[str, ...]],
         scorer: metrics.Scorer,
     ) -> list[Scores]:
-        return scorer(outputs, [example["clean"].numpy() for example in examples], names)
+        scores = scorer(outputs, [example["clean"].numpy() for example in examples], names)
+        for (values, floored), output, example in zip(scores, outputs, examples, strict=True):
+            if not example["clean"].any() and example["noisy"].any():
+                values[metrics.ATTENUATION] = metrics.attenuation(output, example["noisy"].numpy())
+                if values[metrics.ATTENUATION] <= metrics.METRICS[metrics.ATTENUATION].floor:
+                    floored.append(metrics.ATTENUATION)
+        return scores
+
+    def summary(self, table: pd.DataFrame) -> dict[str, float]:
+        """Mean attenuation of the items without speech, where there are any."""
+        if metrics.ATTENUATION not in table:
+            return {}
+        return {metrics.ATTENUATION: float(table[metrics.ATTENUATION].mean())}
 
     def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
         """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`; of the shown seed also those

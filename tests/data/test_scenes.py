@@ -383,3 +383,42 @@ def test_few_seconds_of_training_are_all_that_batches_and_the_set_of_heard_items
         assert ((starts <= item.plan[0]) & (item.plan[0] < starts + lengths)).any()
     judged = {name: list_digest(scenes().items(name, 5)) for name in SETS}
     assert {name: list_digest(small.items(name, 5)) for name in SETS} == judged
+
+
+SHARES = {"noise_only": 0.2, "speech_only": 0.1}
+
+
+@pytest.fixture(scope="module")
+def one_sided() -> Scenes:
+    return open_scenes("prompts", MixtureRule(seconds=0.5, **SHARES), say=lambda text: None)
+
+
+def test_the_asked_shares_of_training_hold_noise_alone_or_speech_alone(one_sided):
+    batches = [one_sided.batch(0, step, 50, CPU) for step in range(8)]
+    noisy, clean = (torch.cat([batch[name] for batch in batches]) for name in ("noisy", "clean"))
+    silent, quiet = ~clean.any(-1), (noisy == clean).all(-1)
+    assert silent.double().mean() == pytest.approx(0.2, abs=0.06)  # three standard errors
+    assert quiet.double().mean() == pytest.approx(0.1, abs=0.045)
+    assert noisy[silent].any(-1).all()
+    assert noisy.abs().max() <= 0.99 + 1e-6
+
+
+def test_judged_sets_hold_the_asked_shares_in_even_steps_and_the_rest_is_as_without(one_sided):
+    items = one_sided.items("matched", 60)
+    held = [getattr(item, "holds", "both") for item in items]
+    assert Counter(held) == {"noise": 12, "speech": 6, "both": 42}
+    assert held[:30] == [getattr(item, "holds", "both") for item in one_sided.items("matched", 30)]
+    for item, plain in zip(items, scenes().items("matched", 60), strict=True):
+        assert item == plain or (item.id == plain.id and np.isnan(item.snr))
+        noisy, clean = one_sided.mixture(item)
+        if getattr(item, "holds", "") == "noise":
+            assert not clean.any()
+            assert 10 * np.log10(noisy.double().square().mean()) == pytest.approx(plain.level - plain.snr, abs=0.02)
+        elif getattr(item, "holds", "") == "speech":
+            assert torch.equal(noisy, clean)
+            assert torch.allclose(clean, scenes().mixture(plain)[1], rtol=1e-3, atol=1e-6) or clean.abs().max() > 0.98
+
+
+def test_a_rule_without_one_sided_items_says_nothing_of_them_in_its_identity():
+    assert not {"noise_only", "speech_only"} & set(MixtureRule().model_dump(exclude_none=True))
+    assert set(SHARES) <= set(MixtureRule(**SHARES).model_dump(exclude_none=True))

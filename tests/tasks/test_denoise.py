@@ -1,12 +1,15 @@
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from harness import losses, models, tasks
+from harness import losses, models, spec, study, tasks, workers
 from harness.errors import UserError
 from harness.losses import all_losses
-from harness.metrics import METRICS, score
+from harness.metrics import METRICS, Scorer, score
+from harness.report import page, ranking, runs
 from harness.tasks import fields
 from harness.tasks.task import SHOWN_SEED, Judged
 from tests.real import CPU, mixtures, scenes
@@ -163,3 +166,41 @@ def test_every_loss_for_denoising_is_computed_from_its_fields(denoise):
         if set(info.fields) <= have:
             value = losses.build(name)(fields.complete(given, info.fields))
             assert value.isfinite().all(), name
+
+
+def test_noise_alone_is_judged_by_its_attenuation_and_by_nothing_else(denoise, pairs):
+    noisy, clean = pairs[0]
+    noise = (noisy - clean).numpy()
+    examples = [{"noisy": torch.from_numpy(noise), "clean": 0 * clean}] * 4 + [{"noisy": noisy, "clean": clean}]
+    made = [0.1 * noise, 100 * noise, 0 * noise, np.full_like(noise, np.nan), noisy.numpy()]
+    scores = denoise.score(made, examples, [("pesq_wb", "stoi", "si_sdr")] * 5, Scorer(1))
+    expected = -10 * np.log10(np.square(np.float64(made[0])).sum() / np.square(np.float64(noise)).sum())
+    assert expected == pytest.approx(20, abs=1e-4)
+    assert [values.get("attenuation") for values, _ in scores] == [
+        pytest.approx(expected, abs=1e-9),
+        -30,
+        100,
+        -30,
+        None,
+    ]
+    assert [floored for _, floored in scores] == [[], ["attenuation"], [], ["attenuation"], []]
+    assert all(np.isnan(values[name]) for values, _ in scores[:4] for name in ("pesq_wb", "stoi", "si_sdr"))
+    assert scores[4][0]["si_sdr"] > -30
+
+
+def test_a_study_with_noise_alone_reports_attenuation_and_counts_no_mixture_as_missing_it(tmp_path):
+    items = {"validation": 5, "matched": 10, "mismatched": 5, "dnsmos_every": 10}
+    few = {"losses": ["si_sdr", "snr"], "updates": {"tune": 4, "confirm": 4}, "rates": [1e-3], "seeds": 2}
+    few["scenes"] = {"items": items, "noise_only": 0.2, "speech_only": 0.1}
+    options = workers.Options("cpu", 1, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    context = workers.open_study(spec.load("smoke", few), options, 1, lambda line: None)
+    study.work(context, study.open_storage(f"sqlite:///{tmp_path}/optuna.db"), [].append, datetime.now())
+    results = runs.read(context.tracker)
+    rows = ranking.analyse(results).ranking
+    assert set(results.runs["state"]) == {"finished"}
+    rows = rows[(rows["metric"] == "attenuation") & (rows["test_set"] == "matched")].set_index("loss")
+    assert (rows["items"] == 2).all()
+    assert (rows["missing"] == 0).all()
+    assert rows["mean"]["unprocessed"] == 0
+    assert rows["mean"]["oracle_mask"] == 100
+    assert "Attenuation" in page.render(results, ranking.analyse(results))
