@@ -36,7 +36,7 @@ COLUMNS = {
 }
 TESTED = ("matched", "mismatched", "real_words", HEARD)
 STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
-NUMBERS = (*METRICS, "label", "said", "confidence", "count_error")  # of which an item may have none
+NUMBERS = (*METRICS, "input_snr", "label", "said", "confidence", "count_error")  # of which an item may have none
 
 
 @dataclass

@@ -188,6 +188,7 @@ def test_noise_alone_is_judged_by_its_attenuation_and_by_nothing_else(denoise, p
     assert scores[4][0]["si_sdr"] > -30
 
 
+@pytest.mark.slow
 def test_a_study_with_noise_alone_reports_attenuation_and_counts_no_mixture_as_missing_it(tmp_path):
     items = {"validation": 5, "matched": 10, "mismatched": 5, "dnsmos_every": 10}
     few = {"losses": ["si_sdr", "snr"], "updates": {"tune": 4, "confirm": 4}, "rates": [1e-3], "seeds": 2}
