@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from harness import cli, paths, workers
+from harness.commands import terminal
 from harness.locks import held
 from harness.losses import registry as loss_registry
 from harness.losses.weightings import registry as weighting_registry
@@ -72,7 +73,7 @@ def here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("HARNESS_HOME", str(home))
         patch.setattr(sys, "argv", ["harness", *arguments])
-        patch.setattr(cli, "console", Console(highlight=False, width=200))
+        patch.setattr(terminal, "console", Console(highlight=False, width=200))
         patch.setattr(workers, "cores", lambda: 1)
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -2,7 +2,8 @@ import shlex
 
 import pytest
 
-from harness import cli, spec
+from harness import spec
+from harness.commands import options
 from harness.report import repeat
 
 
@@ -16,7 +17,7 @@ def asked(command):
     assert (make, target) == ("make", "study")
     given = {name.lower(): value.replace("$$", "$") for name, value in (word.split("=", 1) for word in words)}
     numbers = {name: int(given.pop(name)) for name in ("seeds", "updates", "trials") if name in given}
-    return cli._load(given.pop("study"), [given.pop("loss")], None, **numbers, **given)
+    return options.load(given.pop("study"), [given.pop("loss")], None, **numbers, **given)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The commands, a file for each room they open. Everything heavy is imported inside them, so that `--help` is instant."""

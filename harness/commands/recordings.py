@@ -1,0 +1,134 @@
+"""Recordings: list the corpora, fetch them, check what is on disk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from harness.commands import terminal
+from harness.commands.options import DataDir
+from harness.errors import UserError
+
+app = typer.Typer(help="Recordings: list the corpora, fetch them, check what is on disk.", no_args_is_help=True)
+
+
+@app.command("list")
+def data_list() -> None:
+    """List the corpora with their licences."""
+    from harness.data import corpora
+
+    table = Table("corpus", "kind", "what", "hours", "synthetic", "licence")
+    for name in corpora.names():
+        card = corpora.card(name)
+        table.add_row(
+            name,
+            card.kind,
+            card.title,
+            "" if card.hours is None else f"{card.hours:.1f}",
+            "yes" if card.synthetic else "no",
+            card.licence,
+        )
+    terminal.console.print(table)
+
+
+def _recorded(names: list[str] | None) -> list[Any]:
+    from harness.data import corpora
+
+    if names:
+        cards = [corpora.card(name) for name in names]
+        cards += [card.noise_beside for card in cards if card.own_noise]
+    else:
+        cards = [card for name in corpora.names() if not (card := corpora.card(name)).public]
+    return [card for card in cards if card.recorded]
+
+
+Corpora = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Corpora, or folders of your own; without any, all that come with the harness.", show_default=False
+    ),
+]
+
+
+@app.command("fetch")
+def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
+    """Fetch and decode recordings that are not there yet, and make the words of synthetic speech."""
+    from harness.bars import DataBar
+    from harness.data import corpora
+    from harness.data.bank import open_bank
+    from harness.data.words import open_words
+
+    for card in _recorded(names):
+        with DataBar(terminal.console) as bar:
+            bank = open_bank(card, data_dir, terminal.say, bar)
+        hours = bank.clips["samples"].sum() / 16_000 / 3600
+        terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
+        where = card.root or card.name
+        terminal.say(
+            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {where}"
+        )
+    for name in [] if names else corpora.names("words"):
+        with DataBar(terminal.console) as bar:
+            bank = open_words(corpora.card(name), terminal.say, bar).bank
+        terminal.say(f"{name}: {len(bank.clips)} words, made by a synthesiser, in {bank.folder}")
+
+
+@app.command("check")
+def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
+    """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
+    from harness import paths
+    from harness.bars import DataBar
+    from harness.data.bank import open_bank
+    from harness.data.fetch import faults
+
+    wrong = 0
+    for card in _recorded(names):
+        root = data_dir or paths.AUDIO / card.name
+        found = faults(card, root)
+        wrong += len(found)
+        for fault in found:
+            terminal.console.print(f"{card.name}: {fault}", style="red", markup=False)
+        if found:
+            continue
+        with DataBar(terminal.console) as bar:
+            bank = open_bank(card, data_dir, terminal.say, bar)
+        counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
+        shares = ", ".join(
+            f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
+        )
+        terminal.say(f"{card.name}: {'contents as the card says; ' if card.contents else ''}{shares}")
+        left_out, notes = bank.left_out(), bank.notes() if not card.contents else None
+        for row in left_out.itertuples():
+            terminal.line(f"  left out: {row.clip}: {row.reason}")
+        for row in notes.itertuples() if notes is not None else ():
+            terminal.line(f"  kept, but: {row.clip}: {row.reason}")
+        wrong += 0 if card.contents else len(left_out)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command("gate")
+def data_gate(
+    name: Annotated[str, typer.Argument(help="A corpus whose card has a gate.")] = "voicebank_demand",
+    data_dir: DataDir = None,
+) -> None:
+    """Measure the unprocessed test set and compare with what is published of it. Exits with 1 where it differs."""
+    from harness import gate, workers
+    from harness.bars import DataBar
+    from harness.data import corpora
+    from harness.data.bank import open_bank
+    from harness.metrics import Scorer
+
+    card = corpora.card(name)
+    if not card.gate:
+        raise UserError(f"corpus {name!r} has no gate; try voicebank_demand")
+    with DataBar(terminal.console) as bar:
+        bank = open_bank(card, data_dir, terminal.say, bar)
+    with terminal.console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
+        rows = gate.measured(bank, scorer)
+    for row in rows:
+        terminal.line(f"{card.name}: {row}")
+    if not all(row.holds for row in rows):
+        raise typer.Exit(1)
