@@ -50,7 +50,8 @@ class Results:
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
         (run id), experiment (id), command (that repeats the loss's runs, "" where not
-        known), made (when it was begun, UTC), void (share of the training items that the loss could say nothing of, NaN where that cannot be).
+        known), made (when it was begun, UTC), void (share of the training items that the loss could say nothing of, NaN where that
+        cannot be).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
