@@ -131,13 +131,14 @@ def exports(folder: Path) -> list[Path]:
 def thinned(training: pd.DataFrame) -> pd.DataFrame:
     """A training curve with a row for each look at the weights: means over the updates since the look before, of what belongs to
     a moment (step, seconds, penalties) the last. Thinned again it stays as it is; whole where no weight was looked at."""
-    moments = [name for name in training if name in ("step", "seconds") or name.startswith("penalty/")]
+    names = list(map(str, training))
+    moments = [name for name in names if name in ("step", "seconds") or name.startswith("penalty/")]
     known = training[[name for name in moments if name not in ("step", "seconds")]].notna().any(axis=1)
     if not known.any():
         return training
     since = known.shift(fill_value=False).cumsum()
-    how = {name: "last" if name in moments else "mean" for name in training}
-    return training.groupby(since).agg(how)[list(training)]  # type: ignore[arg-type]
+    how = {name: "last" if name in moments else "mean" for name in names}
+    return training.groupby(since).agg(how)[names]
 
 
 def _newest(runs: list[Run]) -> list[Run]:
