@@ -1,8 +1,9 @@
 """Results that move between machines: finished runs as a folder of Parquet and JSON, small enough for a repository.
 
 `runs.json`: protocols, the parents with what was selected, and the runs with their tags, parameters, last metric values and
-spec. `scores.parquet`: every per-item score. `curves.parquet`: training and validation curves. Sound, pictures and weights
-stay behind.
+spec, of which what many runs share is kept once. `scores.parquet`: every per-item score. `curves.parquet`: training and
+validation curves. Sound, pictures and weights stay behind. The same runs give the same bytes, exported again or exported
+from where they were imported.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import pandas as pd
 from harness import spec
 from harness.errors import UserError
 from harness.outbox import Parent, Record
-from harness.tracking import SETTLED, Tracker
+from harness.tracking import MADE, SETTLED, Tracker, made_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow.entities import Run
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("runs.json", "scores.parquet", "curves.parquet")
 PHASES = ("control", "tune", "confirm", "equal_time", "throughput")
 CURVES = ("training.csv", "validation.csv")
+SHARED = ("study", "notes", "classes", "controls")  # of a spec: the same for many runs, and so kept once
 WORDS = (
     "test_set",
     "item",
@@ -43,16 +45,20 @@ DECIDED = ("space", "frozen", "equal_time")  # tags of a parent, taken over wher
 INTERNAL = "mlflow."  # tags that MLflow sets itself
 
 
-def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int], None]) -> int:
-    """Export the settled runs that match an MLflow filter; returns how many. UserError for a bad filter or folder."""
+def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int], None], *, thin: bool = False) -> int:
+    """Export the settled runs that match an MLflow filter; returns how many. UserError for a bad filter or folder.
+
+    thin: training curves are means over the updates between two looks at the weights, a twentieth of the bytes.
+    """
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= set(FILES)):
         raise UserError(f"{str(folder)!r}: holds other things than an export; name a new folder")
     found = [run for run in _search(tracker, where) if run.data.tags.get("phase") in PHASES]
-    found = [run for run in found if run.data.tags.get("state") in SETTLED]
+    found = _newest([run for run in found if run.data.tags.get("state") in SETTLED])
     if not found:
         raise UserError(f"no finished run matches {where!r}; an MLflow filter is, e.g., \"tags.loss = 'si_sdr'\"")
     parents = {run.info.run_id: run for run in tracker.search("tags.phase = 'parent'")}
     protocols: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     rows, scores, curves = [], [], []
     for done, run in enumerate(found):
         show(done, len(found))
@@ -60,18 +66,21 @@ def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int],
         content = tracker.read_json(run.info.run_id, "spec.json")
         if content is not None:
             protocols[content["protocol_digest"]] = content.pop("protocol")
+            content |= {name: _kept_once(shared, content[name]) for name in SHARED if name in content}
         rows.append(_row(tracker, run, parents, content))
         table = _csv(tracker, run, "scores.csv")
         scores += [table.assign(identity=identity)] if table is not None else []
         for name in CURVES:
             table = _csv(tracker, run, name)
             if table is not None:
+                table = thinned(table) if thin and name == "training.csv" else table
                 long = table.melt(["step", "seconds"], var_name="metric", value_name="value")
-                curves.append(long.assign(identity=identity, file=name))
+                curves.append(long.sort_values(["metric", "step"]).assign(identity=identity, file=name))
     shown = {row["parent"] for row in rows if row["parent"]}
     data = {
         "format": FORMAT,
         "protocols": protocols,
+        "shared": shared,
         "parents": {
             p.data.tags["identity"]: _parent(tracker, p) for p in parents.values() if p.data.tags["identity"] in shown
         },
@@ -81,7 +90,7 @@ def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int],
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
         draft = Path(scratch) / "draft"
         draft.mkdir()
-        (draft / "runs.json").write_text(json.dumps(data, indent=1))
+        (draft / "runs.json").write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
         _parquet(scores, draft / "scores.parquet")
         _parquet(curves, draft / "curves.parquet")
         shutil.rmtree(folder, ignore_errors=True)
@@ -90,23 +99,65 @@ def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int],
 
 
 def read(tracker: Tracker, folder: Path, show: Callable[[int, int], None]) -> tuple[int, int, list[str]]:
-    """Import what `write` wrote: how many runs were new, how many known, and what to say about selections that differ.
+    """Import what `write` wrote, here or in folders below: how many runs were new, how many known, and what to say about
+    selections that differ.
 
-    UserError where the folder is no export, or a run is not what its identity says.
+    UserError where there is no export, or a run is not what its identity says.
     """
-    data, scores, curves = _open(folder)
-    _check(data)
     made = known = 0
-    for done, row in enumerate(data["runs"]):
-        show(done, len(data["runs"]))
-        identity = row["tags"]["identity"]
-        if tracker.find(identity) is not None:
-            known += 1
-            continue
-        _restore(tracker, data, row, scores.get(identity), curves.get(identity))
-        made += 1
-    notes = [note for identity, parent in data["parents"].items() if (note := _select(tracker, identity, parent))]
+    notes: list[str] = []
+    for export in exports(folder):
+        data, scores, curves = _open(export)
+        _check(data)
+        here = _settled(tracker)
+        new = [row for row in data["runs"] if row["tags"]["identity"] not in here]
+        known += len(data["runs"]) - len(new)
+        for done, row in enumerate(new):
+            show(done, len(new))
+            identity = row["tags"]["identity"]
+            _restore(tracker, data, row, scores.get(identity), curves.get(identity))
+        made += len(new)
+        notes += _selected(tracker, data["parents"])
     return made, known, notes
+
+
+def exports(folder: Path) -> list[Path]:
+    """The folders that hold an export: this one, or those below it; this one where there is none, for its error."""
+    if (folder / FILES[0]).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.rglob(FILES[0])) or [folder]
+
+
+def thinned(training: pd.DataFrame) -> pd.DataFrame:
+    """A training curve with a row for each look at the weights: means over the updates since the look before, of what belongs to
+    a moment (step, seconds, penalties) the last. Thinned again it stays as it is; whole where no weight was looked at."""
+    names = list(map(str, training))
+    moments = [name for name in names if name in ("step", "seconds") or name.startswith("penalty/")]
+    known = training[[name for name in moments if name not in ("step", "seconds")]].notna().any(axis=1)
+    if not known.any():
+        return training
+    since = known.shift(fill_value=False).cumsum()
+    how = {name: "last" if name in moments else "mean" for name in names}
+    return training.groupby(since).agg(how)[names]
+
+
+def _newest(runs: list[Run]) -> list[Run]:
+    """One run of each identity: of measurements that were taken again the newest."""
+    kept: dict[str, Run] = {}
+    for run in runs:
+        if run.data.tags["identity"] not in kept or run.data.tags["phase"] == "throughput":
+            kept[run.data.tags["identity"]] = run
+    return [run for run in runs if kept[run.data.tags["identity"]] is run]
+
+
+def _settled(tracker: Tracker) -> set[str]:
+    return {run.data.tags.get("identity", "") for run in tracker.search() if run.data.tags.get("state") in SETTLED}
+
+
+def _kept_once(shared: dict[str, Any], value: Any) -> str:
+    key = spec.digest(value)
+    shared[key] = value
+    return key
 
 
 def _search(tracker: Tracker, where: str) -> list[Run]:
@@ -123,6 +174,7 @@ def _row(tracker: Tracker, run: Run, parents: dict[str, Run], content: dict[str,
     return {
         "experiment": tracker.experiment_name(run.info.experiment_id),
         "title": run.info.run_name,
+        "made": made_at(run),
         "parent": parent.data.tags["identity"] if parent is not None else None,
         "tags": _own(run.data.tags),
         "params": dict(run.data.params),
@@ -132,7 +184,7 @@ def _row(tracker: Tracker, run: Run, parents: dict[str, Run], content: dict[str,
 
 
 def _own(tags: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in tags.items() if not name.startswith(INTERNAL)}
+    return {name: value for name, value in tags.items() if not name.startswith(INTERNAL) and name != MADE}
 
 
 def _parent(tracker: Tracker, run: Run) -> dict[str, Any]:
@@ -154,7 +206,10 @@ def _csv(tracker: Tracker, run: Run, name: str) -> pd.DataFrame | None:
 
 def _parquet(tables: list[pd.DataFrame], path: Path) -> None:
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"identity": pd.Series(dtype=str)})
-    table.to_parquet(path, compression="zstd", index=False)
+    # An import leaves out what was not measured, and orders columns as it likes.
+    kept = [name for name in table if name in WORDS or table[name].notna().any()]
+    order = sorted(kept, key=lambda name: (name != "identity", name))
+    table[order].to_parquet(path, compression="zstd", index=False)
 
 
 def _open(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
@@ -169,6 +224,9 @@ def _open(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[s
         raise UserError(f"{str(folder)!r}: damaged ({' '.join(str(error).split())[:160]}); export it again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{str(folder)!r}: not written in format {FORMAT}; export it again with this version")
+    for row in data["runs"]:
+        content = row["spec"] or {}
+        content |= {name: data["shared"][content[name]] for name in SHARED if name in content}
     return data, by_run[0], by_run[1]
 
 
@@ -200,7 +258,7 @@ def _restore(
         tags = {name: value for name, value in about["tags"].items() if name not in ("selected", "identity")}
         parent = Parent(about["name"], row["parent"], tags)
     tags = {name: value for name, value in row["tags"].items() if name not in ("state", "reason")}
-    record = Record(tracker, row["experiment"], row["title"], parent, tags | {"imported": "True"}, row["params"])
+    record = Record(tracker, row["experiment"], row["title"], parent, tags | {MADE: row["made"]}, row["params"])
     record.log([(name, value, 0) for name, value in row["metrics"].items()])
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         folder = Path(scratch)
@@ -216,13 +274,19 @@ def _restore(
         record.close(row["tags"]["state"], folder, row["tags"].get("reason", ""))
 
 
-def _select(tracker: Tracker, identity: str, parent: dict[str, Any]) -> str:
+def _selected(tracker: Tracker, parents: dict[str, Any]) -> list[str]:
+    """Take over what was selected, parent by parent; what is to be said where it differs."""
+    mine = {run.data.tags["identity"]: run for run in tracker.search("tags.phase = 'parent'")}
+    said = [_select(tracker, mine[name], parent) for name, parent in parents.items() if name in mine]
+    return [note for note in said if note]
+
+
+def _select(tracker: Tracker, mine: Run, parent: dict[str, Any]) -> str:
     """Take over what was selected where nothing is selected here, or only a shipped rate; what to say where it differs."""
     theirs = parent["tags"].get("selected")
-    mine = tracker.search(f"tags.identity = '{identity}'")
-    if theirs is None or not mine:
+    if theirs is None:
         return ""
-    tags, run = mine[0].data.tags, mine[0].info.run_id
+    tags, run = mine.data.tags, mine.info.run_id
     if decided := {name: parent["tags"][name] for name in DECIDED if name in parent["tags"] and name not in tags}:
         tracker.tag(run, **decided)
     if parent.get("importance") and tracker.read_json(run, IMPORTANCE) is None:

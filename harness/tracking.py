@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ STATUS = {
     "failed": "FAILED",
 }
 NOTE = "mlflow.note.content"  # the tag that holds a description
+MADE = "made"  # tag of an imported run: when it was made, where it was made
 PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
 
@@ -233,6 +235,12 @@ def _table(artifacts: Path) -> dict[str, str]:
     order = sorted(table, key=lambda name: (name != "item", not pd.api.types.is_float_dtype(table[name])))
     table[order].to_json(scores.with_suffix(".json"), orient="split", index=False, double_precision=4)
     return {"mlflow.loggedArtifacts": json.dumps([{"path": "scores.json", "type": "table"}])}
+
+
+def made_at(run: Run) -> str:
+    """When a run was begun, on whatever machine: "2026-11-25T18:41:07", UTC."""
+    here = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return run.data.tags.get(MADE) or here.strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def is_lost(error: Exception) -> bool:

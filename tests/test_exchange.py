@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness import exchange
 from harness.errors import UserError
-from harness.tracking import Tracker
+from harness.tracking import Tracker, made_at
 from tests.conftest import Smoke, here, settled
 
 
@@ -54,6 +56,53 @@ def test_imported_twice_nothing_is_doubled(exported: Path, elsewhere: Path) -> N
     done = here("import", str(exported), home=elsewhere)
     assert done.stdout.startswith("0 runs imported")
     assert sorted(tags["identity"] for tags in settled(elsewhere)) == before
+
+
+def test_exported_from_where_they_were_imported_results_are_the_same_bytes(
+    exported: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    assert here("export", str(tmp_path / "again"), home=elsewhere).returncode == 0
+    for name in exchange.FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes(), name
+
+
+def test_a_folder_of_exports_is_imported_whole_and_a_run_of_two_of_them_once(
+    smoke: Smoke, exported: Path, tmp_path: Path
+) -> None:
+    source = Tracker(f"sqlite:///{smoke.home / 'runs' / 'mlflow.db'}")
+    for loss in ("snr", "mse"):
+        exchange.write(source, f"tags.loss = '{loss}'", tmp_path / "published" / "denoise" / loss, quiet, thin=True)
+    exchange.write(source, "tags.loss = 'snr'", tmp_path / "published" / "again", quiet)
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    made, known, _ = exchange.read(tracker, tmp_path / "published", quiet)
+    rows = [row["tags"] for row in json.loads((exported / "runs.json").read_text())["runs"]]
+    assert made == sum(tags["loss"] in ("snr", "mse") for tags in rows)
+    assert known == sum(tags["loss"] == "snr" for tags in rows)
+
+
+def test_a_thinned_curve_keeps_means_and_moments_and_is_thinned_once() -> None:
+    looks = [np.nan, 2.0, np.nan, np.nan, 5.0]
+    table = pd.DataFrame(
+        {"step": range(1, 6), "seconds": np.arange(5.0), "total": [1.0, 3, 4, 6, 8], "penalty/l2": looks}
+    )
+    thin = exchange.thinned(table)
+    assert thin["step"].tolist() == [2, 5]
+    assert thin["seconds"].tolist() == [1, 4]
+    assert thin["total"].tolist() == [2, 6]
+    assert thin["penalty/l2"].tolist() == [2, 5]
+    pd.testing.assert_frame_equal(exchange.thinned(thin), thin, check_names=False)
+    pd.testing.assert_frame_equal(exchange.thinned(table.assign(**{"penalty/l2": np.nan})).drop(columns="penalty/l2"),
+                                  table.drop(columns="penalty/l2"))  # fmt: skip
+
+
+def test_when_a_run_was_made_survives_the_journey(smoke: Smoke, elsewhere: Path) -> None:
+    made = [
+        {run.data.tags["identity"]: made_at(run) for run in tracker.search() if run.data.tags.get("phase") == "confirm"}
+        for tracker in (Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}") for home in (smoke.home, elsewhere))
+    ]
+    for identity, when in made[1].items():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", when)
+        assert made[0].get(identity, when) == when
 
 
 def test_a_study_on_the_other_machine_reuses_what_was_imported(elsewhere: Path) -> None:

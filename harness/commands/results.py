@@ -34,7 +34,9 @@ def export_(
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `harness export` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that `harness export` wrote, or one of such folders.")
+    ],
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Take finished runs from DIR into the store, where they are ranked and reused like its own."""
