@@ -207,7 +207,7 @@ def _csv(tracker: Tracker, run: Run, name: str) -> pd.DataFrame | None:
 def _parquet(tables: list[pd.DataFrame], path: Path) -> None:
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"identity": pd.Series(dtype=str)})
     # An import leaves out what was not measured, and orders columns as it likes.
-    kept = [name for name in table if name in WORDS or table[name].notna().any()]
+    kept = [name for name in table if name in ("identity", *WORDS) or table[name].notna().any()]
     order = sorted(kept, key=lambda name: (name != "identity", name))
     table[order].to_parquet(path, compression="zstd", index=False)
 
