@@ -14,7 +14,7 @@ from harness import losses, models, tasks
 from harness.data.audio import SAMPLE_RATE, active_level
 from harness.errors import UserError
 from harness.recording import Recording, resampled
-from harness.tracking import Tracker
+from harness.tracking import MADE, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -74,7 +74,7 @@ def load(tracker: Tracker, run_id: str, device: torch.device) -> Denoiser:
     if path is None or content is None:
         raise UserError(
             f"run {run_id}: has kept no weights (phase {tags['phase']}, {tags.get('state', 'a group of runs')}"
-            f"{', imported' if 'imported' in tags else ''}); name a finished run of phase confirm made in this store"
+            f"{', imported' if MADE in tags else ''}); name a finished run of phase confirm made in this store"
         )
     info = models.get(tags["model"])
     conditions = losses.parse(tags["loss"]).conditions

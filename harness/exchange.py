@@ -45,11 +45,8 @@ DECIDED = ("space", "frozen", "equal_time")  # tags of a parent, taken over wher
 INTERNAL = "mlflow."  # tags that MLflow sets itself
 
 
-def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int], None], *, thin: bool = False) -> int:
-    """Export the settled runs that match an MLflow filter; returns how many. UserError for a bad filter or folder.
-
-    thin: training curves are means over the updates between two looks at the weights, a twentieth of the bytes.
-    """
+def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int], None]) -> int:
+    """Export the settled runs that match an MLflow filter; returns how many. UserError for a bad filter or folder."""
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= set(FILES)):
         raise UserError(f"{str(folder)!r}: holds other things than an export; name a new folder")
     found = [run for run in _search(tracker, where) if run.data.tags.get("phase") in PHASES]
@@ -73,7 +70,6 @@ def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int],
         for name in CURVES:
             table = _csv(tracker, run, name)
             if table is not None:
-                table = thinned(table) if thin and name == "training.csv" else table
                 long = table.melt(["step", "seconds"], var_name="metric", value_name="value")
                 curves.append(long.sort_values(["metric", "step"]).assign(identity=identity, file=name))
     shown = {row["parent"] for row in rows if row["parent"]}
@@ -126,19 +122,6 @@ def exports(folder: Path) -> list[Path]:
     if (folder / FILES[0]).is_file():
         return [folder]
     return sorted(path.parent for path in folder.rglob(FILES[0])) or [folder]
-
-
-def thinned(training: pd.DataFrame) -> pd.DataFrame:
-    """A training curve with a row for each look at the weights: means over the updates since the look before, of what belongs to
-    a moment (step, seconds, penalties) the last. Thinned again it stays as it is; whole where no weight was looked at."""
-    names = list(map(str, training))
-    moments = [name for name in names if name in ("step", "seconds") or name.startswith("penalty/")]
-    known = training[[name for name in moments if name not in ("step", "seconds")]].notna().any(axis=1)
-    if not known.any():
-        return training
-    since = known.shift(fill_value=False).cumsum()
-    how = {name: "last" if name in moments else "mean" for name in names}
-    return training.groupby(since).agg(how)[names]
 
 
 def _newest(runs: list[Run]) -> list[Run]:

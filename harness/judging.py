@@ -63,7 +63,7 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
     rows = []
     # What only some items can be judged by is not missing from the others.
     some = {name for values, _ in scores for name in values if name in METRICS} - set(names)
-    for item, (values, floored), of_item in zip(context.sets[test_set], scores, asked, strict=True):
+    for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
         about = {
             "test_set": test_set,
             "item": item.id,
@@ -71,7 +71,7 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
             "input_snr": item.snr,
             "noise": item.noise,
         }
-        unasked = " ".join([name for name in names if name not in of_item] + sorted(some - set(values)))
+        unasked = " ".join(name for name in (*names, *sorted(some)) if name not in {*values, *floored})
         about |= {"speaker": item.speaker, "floored": " ".join(floored), "unasked": unasked}
         rows.append(about | dict.fromkeys(names, float("nan")) | values)
     return pd.DataFrame(rows)

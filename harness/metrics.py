@@ -63,6 +63,7 @@ ANSWERS = {  # of what a task recognises: it measures them itself
 ATTENUATION = "attenuation"  # of noise alone: all that an item without speech can be judged by
 MOST_DB = 100.0  # attenuation of an estimate that is silent
 METRICS = _CLIPS | {ATTENUATION: Metric("attenuation", "dB", -30.0)} | ANSWERS
+RATIOS = ("si_sdr", "snr")  # without a bound: of speech that came without noise, nothing is the better for it
 OF_CLIPS = tuple(_CLIPS)  # what `score` measures
 
 

@@ -7,14 +7,15 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from harness import exchange
+from harness import enhance, exchange
 from harness.errors import UserError
+from harness.outbox import Record
 from harness.tracking import Tracker, made_at
 from tests.conftest import Smoke, here, settled
+from tests.real import CPU
 
 
 def quiet(done: int, of: int) -> None:
@@ -71,28 +72,13 @@ def test_a_folder_of_exports_is_imported_whole_and_a_run_of_two_of_them_once(
 ) -> None:
     source = Tracker(f"sqlite:///{smoke.home / 'runs' / 'mlflow.db'}")
     for loss in ("snr", "mse"):
-        exchange.write(source, f"tags.loss = '{loss}'", tmp_path / "published" / "denoise" / loss, quiet, thin=True)
+        exchange.write(source, f"tags.loss = '{loss}'", tmp_path / "published" / "denoise" / loss, quiet)
     exchange.write(source, "tags.loss = 'snr'", tmp_path / "published" / "again", quiet)
     tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
     made, known, _ = exchange.read(tracker, tmp_path / "published", quiet)
     rows = [row["tags"] for row in json.loads((exported / "runs.json").read_text())["runs"]]
     assert made == sum(tags["loss"] in ("snr", "mse") for tags in rows)
     assert known == sum(tags["loss"] == "snr" for tags in rows)
-
-
-def test_a_thinned_curve_keeps_means_and_moments_and_is_thinned_once() -> None:
-    looks = [np.nan, 2.0, np.nan, np.nan, 5.0]
-    table = pd.DataFrame(
-        {"step": range(1, 6), "seconds": np.arange(5.0), "total": [1.0, 3, 4, 6, 8], "penalty/l2": looks}
-    )
-    thin = exchange.thinned(table)
-    assert thin["step"].tolist() == [2, 5]
-    assert thin["seconds"].tolist() == [1, 4]
-    assert thin["total"].tolist() == [2, 6]
-    assert thin["penalty/l2"].tolist() == [2, 5]
-    pd.testing.assert_frame_equal(exchange.thinned(thin), thin, check_names=False)
-    pd.testing.assert_frame_equal(exchange.thinned(table.assign(**{"penalty/l2": np.nan})).drop(columns="penalty/l2"),
-                                  table.drop(columns="penalty/l2"))  # fmt: skip
 
 
 def test_when_a_run_was_made_survives_the_journey(smoke: Smoke, elsewhere: Path) -> None:
@@ -170,3 +156,23 @@ def test_damaged_files_are_one_line_and_import_nothing(exported: Path, tmp_path:
         with pytest.raises(UserError, match="damaged"):
             exchange.read(tracker, folder, quiet)
     assert tracker.search() == []
+
+
+def test_a_run_that_was_imported_has_no_model_to_enhance_with_and_says_so(elsewhere: Path, tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{elsewhere / 'runs' / 'mlflow.db'}")
+    run = tracker.search("tags.phase = 'confirm'")[0].info.run_id
+    with pytest.raises(UserError, match=r"has kept no weights .*, imported"):
+        enhance.load(tracker, run, CPU)
+
+
+def test_of_a_measurement_taken_again_the_newest_is_exported(smoke: Smoke, exported: Path, tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    exchange.read(tracker, exported, quiet)
+    first = tracker.search("tags.phase = 'throughput'")[0]
+    tags = {name: value for name, value in first.data.tags.items() if not name.startswith("mlflow.")}
+    again = Record(tracker, tracker.experiment_name(first.info.experiment_id), "again", None, tags, {})
+    again.log([("loss_ms", 123.0, 0)])
+    again.close("finished")
+    where = f"tags.identity = '{tags['identity']}'"
+    assert exchange.write(tracker, where, tmp_path / "export", quiet) == 1
+    assert json.loads((tmp_path / "export" / "runs.json").read_text())["runs"][0]["metrics"]["loss_ms"] == 123.0

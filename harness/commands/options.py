@@ -142,9 +142,7 @@ def of_a_study(body: Callable[[Any, Any], None], default: str | None = None) -> 
     signature = inspect.signature(_asked, eval_str=True).replace(return_annotation=None)
     command.__signature__ = signature  # type: ignore[attr-defined]
     # Not as text: that would be looked up where the body stands.
-    command.__annotations__ = {name: asked.annotation for name, asked in signature.parameters.items()} | {
-        "return": None
-    }
+    command.__annotations__ = {name: asked.annotation for name, asked in signature.parameters.items()}
     return command
 
 

@@ -14,7 +14,7 @@ from harness.report import repeat, searched
 from harness.report.blocks import HEARD
 from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
-from harness.tracking import SETTLED, Tracker, made_at
+from harness.tracking import SETTLED, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command made void",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command void",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
@@ -50,8 +50,7 @@ class Results:
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
         (run id), experiment (id), command (that repeats the loss's runs, "" where not
-        known), made (when it was begun, UTC), void (share of the training items that the loss could say nothing of, NaN where that
-        cannot be).
+        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -234,7 +233,6 @@ def _row(
         "parent": _parent(run),
         "experiment": run.info.experiment_id,
         "command": "" if control else repeat.command(tags["loss"], tags["weighting"], content.get("study", {})),
-        "made": made_at(run),
         "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }
 

@@ -97,6 +97,11 @@ class Denoise(Task):
         names: Sequence[tuple[str, ...]],
         scorer: metrics.Scorer,
     ) -> list[Scores]:
+        quiet = [torch.equal(example["noisy"], example["clean"]) for example in examples]
+        names = [
+            tuple(name for name in asked if not (alone and name in metrics.RATIOS))
+            for asked, alone in zip(names, quiet, strict=True)
+        ]
         scores = scorer(outputs, [example["clean"].numpy() for example in examples], names)
         for (values, floored), output, example in zip(scores, outputs, examples, strict=True):
             if not example["clean"].any() and example["noisy"].any():

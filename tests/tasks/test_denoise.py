@@ -188,6 +188,13 @@ def test_noise_alone_is_judged_by_its_attenuation_and_by_nothing_else(denoise, p
     assert scores[4][0]["si_sdr"] > -30
 
 
+def test_speech_alone_is_not_judged_by_ratios_that_have_no_bound_there(denoise, pairs):
+    noisy, clean = pairs[0]
+    examples = [{"noisy": clean, "clean": clean}, {"noisy": noisy, "clean": clean}]
+    scores = denoise.score([clean.numpy()] * 2, examples, [("estoi", "si_sdr", "snr")] * 2, Scorer(1))
+    assert [set(values) for values, _ in scores] == [{"estoi"}, {"estoi", "si_sdr", "snr"}]
+
+
 @pytest.mark.slow
 def test_a_study_with_noise_alone_reports_attenuation_and_counts_no_mixture_as_missing_it(tmp_path):
     items = {"validation": 5, "matched": 10, "mismatched": 5, "dnsmos_every": 10}
@@ -204,4 +211,7 @@ def test_a_study_with_noise_alone_reports_attenuation_and_counts_no_mixture_as_m
     assert (rows["missing"] == 0).all()
     assert rows["mean"]["unprocessed"] == 0
     assert rows["mean"]["oracle_mask"] == 100
+    ratios = results.scores[results.scores["test_set"] == "matched"].groupby("item")["si_sdr"].count()
+    assert (ratios == 0).sum() == 3  # two of noise alone, one of speech alone
+    assert results.scores["si_sdr"].max() < 60
     assert "Attenuation" in page.render(results, ranking.analyse(results))
