@@ -30,6 +30,7 @@ def write_atlas(table: pd.DataFrame, folder: Path) -> Path:
     families = list(dict.fromkeys(table["family"]))
     page = html(
         "atlas",
+        home=(folder / "index.html").exists(),
         about=atlas,
         pictures=[(name, Markup(picture(table[table["family"] == name]).decode())) for name in families],
         heads=[(d.name, level(d, d.moderate)) for d in DISTORTIONS],

@@ -97,6 +97,7 @@ def write_listen(
     media.place(folder / "listen")
     page = html(
         "listen",
+        home=(folder / "index.html").exists(),
         name=name,
         seconds=recording.samples.shape[1] / recording.rate,
         channels=len(recording.samples),

@@ -32,6 +32,31 @@ __all__ = ["summary_table", "write_report"]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+class Elsewhere(NamedTuple):
+    """A page of the same folder that another command makes. what: a sentence; command: the one that makes it."""
+
+    file: str
+    title: str
+    what: str
+    command: str
+
+
+ELSEWHERE = (
+    Elsewhere(
+        "atlas.html",
+        "What each loss minds",
+        "Every loss of a waveform as a prompt is spoilt by noise, gain, delay and more: what it answers, what it is blind to.",
+        "make atlas",
+    ),
+    Elsewhere(
+        "listen.html",
+        "Your own recording",
+        "One recording through the model of every confirmed loss, to listen to and to see.",
+        "harness listen RECORDING",
+    ),
+)
+
+
 class Section(NamedTuple):
     """One of a protocol's page. Its template is `<name>.html.j2`, which finds what `show` returns in `it`."""
 
@@ -66,7 +91,8 @@ SECTIONS = (
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
     """Write the index, throughput, a page a protocol (each .html and .md), ranking.csv, pairs.csv, throughput.csv, and
-    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html.
+    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html. Pages that other
+    commands make are kept; where one is not made yet, a page in its place tells how.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the index
     comes last. Raises ValueError for two runs of one loss and seed.
@@ -89,6 +115,9 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     write(folder / "throughput.html", html("throughput", models=models))
     write(folder / "throughput.md", markdown.throughput(models))
     write(folder / "index.md", markdown.index(pages))
+    for other in ELSEWHERE:
+        if not (folder / other.file).exists():
+            write(folder / other.file, html("elsewhere", other=other))
     return write(folder / "index.html", html("index", pages=pages, measured=bool(models)))
 
 
@@ -122,6 +151,7 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "metrics": METRICS,
         "metric_label": plots.metric_label,
+        "elsewhere": ELSEWHERE,
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
     }

@@ -92,6 +92,16 @@ def test_pages_need_nothing_but_one_another(full):
             assert href.startswith(("#", "http://127.0.0.1:5000/#/experiments/7/runs/")) or href in pages
 
 
+def test_pages_of_other_commands_are_led_to_told_how_to_make_and_kept_once_made(make_results, tmp_path):
+    results = make_results({"mse": 1.0, "snr": 1.5}, seeds=2, items=6)
+    index = page.write_report(results, tmp_path).read_text()
+    assert {"atlas.html", "listen.html"} <= set(re.findall(r'href="([^"#]+)"', index))
+    assert "<code>make atlas</code>" in (tmp_path / "atlas.html").read_text()
+    (tmp_path / "atlas.html").write_text("made")
+    page.write_report(results, tmp_path)
+    assert (tmp_path / "atlas.html").read_text() == "made"
+
+
 def test_the_answer_comes_first_and_in_numbers(full):
     text = full[0].text
     assert re.search(r"Best for PESQ-WB si_sdr 2\.\d\d \( ?\+0\.\d\d over unprocessed", text)
