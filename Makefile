@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI \
-	MAX_HOURS EQUAL_TIME NO_CONTROLS
+	MAX_HOURS EQUAL_TIME RACING NO_CONTROLS
 export $(OPTIONS)
 unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its libraries anew
 
@@ -16,7 +16,7 @@ BENCH_OPTIONS = $(call option,LOSS,loss) $(call option,MODEL,model) $(call optio
 STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,OBJECTIVE,objective) $(call option,TRIALS,trials) $(call option,UPDATES,updates) \
 	$(call option,SEEDS,seeds) $(call option,WORKERS,workers) $(call option,STORAGE,storage) \
-	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(NO_CONTROLS),--no-controls)
+	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(RACING),--racing) $(if $(NO_CONTROLS),--no-controls)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study plan compare soak data gate report bench atlas ui test test-all lint clean

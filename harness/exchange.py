@@ -41,7 +41,7 @@ WORDS = (
     "unasked",
 )  # columns of scores.csv that hold text
 IMPORTANCE = "importance.json"  # of what a search set, kept on the parent
-DECIDED = ("space", "frozen", "equal_time")  # tags of a parent, taken over where it has none
+DECIDED = ("space", "frozen", "equal_time", "raced")  # tags of a parent, taken over where it has none
 INTERNAL = "mlflow."  # tags that MLflow sets itself
 
 

@@ -81,7 +81,8 @@ class Search(_Strict):
 class Study(_Strict):
     """A study file. `losses` are expressions (`mse with dropout=0.3` trains under that condition), or "all" that can train
     the task; `weighting` one or several, under each of which combinations of several terms are trained; `rates` the shared
-    learning-rate grid, or with `search` its ends; `seeds` how many confirm a setting; `equal_time` whether they confirm it
+    learning-rate grid, or with `search` its ends; `seeds` how many confirm a setting; `racing` whether a loss that is clearly
+    apart gets fewer; `equal_time` whether they confirm it
     once more in the time of the reference; `controls` whether the terms of combinations are trained alone, made equal, and
     under frozen weights; `identities` groups of losses that must tie: the report tells whether they do.
     """
@@ -100,6 +101,7 @@ class Study(_Strict):
     rates: tuple[float, ...] = Field(min_length=1)
     seeds: int = Field(FULL_SEEDS, ge=1, le=1000)
     search: Search | None = None
+    racing: bool = False
     equal_time: bool = False
     controls: bool = True
     optimiser: Optimiser = Optimiser()

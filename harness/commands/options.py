@@ -63,6 +63,7 @@ MaxHours = Annotated[
 EqualTime = Annotated[
     bool | None, typer.Option("--equal-time", help="Confirm once more, each loss in the time that the reference takes.")
 ]
+Racing = Annotated[bool | None, typer.Option("--racing", help="Give no more seeds to a loss that is clearly apart.")]
 Controls = Annotated[
     bool | None, typer.Option("--controls/--no-controls", help="Train what stands beside combinations of losses.")
 ]
@@ -109,7 +110,7 @@ def _asked(
     name: Name = None, loss: Loss = None, task: Task = None, model: Model = None, corpus: Corpus = None, data_dir: DataDir = None,
     weighting: Weighting = None, objective: Objective = None, trials: Trials = None, updates: Updates = None, seeds: Seeds = None,
     workers: Workers = 0, device: Device = "auto", plugin: Plugin = None, storage: Storage = None, tracking_uri: TrackingUri = None,
-    max_hours: MaxHours = None, equal_time: EqualTime = None, controls: Controls = None,
+    max_hours: MaxHours = None, equal_time: EqualTime = None, racing: Racing = None, controls: Controls = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """The study and how it is to be run: the parameters that `study`, `plan` and `worker` share."""
     loaded = load(
@@ -125,6 +126,7 @@ def _asked(
         objective=objective,
         seeds=seeds,
         equal_time=equal_time,
+        racing=racing,
         controls=controls,
     )
     from harness.workers import Options

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from harness.report.intervals import ALPHA
+from harness.intervals import ALPHA
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.intervals import Estimate, interval, two_way
 from harness.metrics import METRICS
 from harness.report.blocks import HEARD, Block, blocks
-from harness.report.intervals import Estimate, interval, two_way
 from harness.report.numbers import number, span
 from harness.report.words import HEADLINE
 

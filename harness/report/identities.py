@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.report.intervals import ALPHA
+from harness.intervals import ALPHA
 from harness.report.numbers import digits
 
 IDENTITIES = ["protocol", "test_set", "metric", "losses", "a", "b", "diff", "low", "high", "ties"]

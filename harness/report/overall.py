@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from harness.intervals import ALPHA
 from harness.metrics import METRICS
-from harness.report.intervals import ALPHA
 
 OVERALL = "overall"
 # P.835 is one listening test with three questions: its overall score speaks for all three, and no loss trains on it.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report import identities
 from harness.report.blocks import HEARD, Block, blocks, named
-from harness.report.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
 from harness.report.ties import letters, mid_ranks, ranks

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command void",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command void raced",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
@@ -50,7 +50,8 @@ class Results:
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
         (run id), experiment (id), command (that repeats the loss's runs, "" where not
-        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be).
+        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be), raced (of a loss
+        that a race has dropped: after how many `seeds`, `of` how many, with which `looks`; else None).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -103,6 +104,7 @@ def read(tracker: Tracker) -> Results:
     selected = {
         r.info.run_id: json.loads(r.data.tags.get("selected", "{}")) for r in runs if r.data.tags["phase"] == "parent"
     }
+    raced = {r.info.run_id: json.loads(r.data.tags["raced"]) for r in runs if "raced" in r.data.tags}
     settled = [run for run in runs if run.data.tags.get("state") in SETTLED]
     readers = _readers(settled)
     tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected, "confirm")]
@@ -112,7 +114,7 @@ def read(tracker: Tracker) -> Results:
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
     results = Results(
-        runs=_runs(tested, selected, readers, specs),
+        runs=_runs(tested, selected, readers, specs, raced),
         scores=scores,
         curves=_curves(tracker, finished),
         tuning=_frame("tuning", _tuning(settled, selected)),
@@ -135,7 +137,7 @@ def read(tracker: Tracker) -> Results:
         ended = [run for run in timed if run.data.tags["state"] == "finished"]
         results.equal_time = replace(
             results,
-            runs=_runs(timed, selected, readers, specs | _specs(tracker, timed)),
+            runs=_runs(timed, selected, readers, specs | _specs(tracker, timed), {}),
             scores=_tables("scores", tracker, ended, "scores.csv"),
             curves=_curves(tracker, ended),
         )
@@ -153,11 +155,14 @@ def _specs(tracker: Tracker, tested: list[Run]) -> dict[str, dict[str, Any]]:
 
 
 def _runs(
-    tested: list[Run], selected: dict[str, Any], readers: dict[str, tuple[int, int]], specs: dict[str, dict[str, Any]]
+    tested: list[Run],
+    selected: dict[str, Any],
+    readers: dict[str, tuple[int, int]],
+    specs: dict[str, dict[str, Any]],
+    raced: dict[str, dict[str, Any]],
 ) -> pd.DataFrame:
-    return _frame("runs", [_row(run, selected, readers, specs[_parent(run)]) for run in tested]).astype(
-        {"seed": "Int64"}
-    )
+    rows = [_row(run, selected, readers, specs[_parent(run)]) | {"raced": raced.get(_parent(run))} for run in tested]
+    return _frame("runs", rows).astype({"seed": "Int64"})
 
 
 def _identities(runs: list[Run]) -> dict[str, list[tuple[str, ...]]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import critical, fit, plots, rank_plots, recognition, tables, verdict, words
+from harness.report import critical, fit, plots, raced, rank_plots, recognition, tables, verdict, words
 from harness.report.blocks import Block, each
 from harness.report.overall import OVERALL
 from harness.report.view import View, svg
@@ -44,7 +44,7 @@ def ranking(view: View) -> dict[str, Any]:
     """Every test set with its picture, its tables and what parts them."""
     return {
         "sets": [_test_set(view, name) for name in view.sets],
-        "notes": tables.reference_note(view.results, view.protocol),
+        "notes": {**raced.notes(view.losses), **tables.reference_note(view.results, view.protocol)},
     }
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.intervals import interval, two_way
 from harness.metrics import METRICS
 from harness.report.blocks import blocks, named
-from harness.report.intervals import interval, two_way
 from harness.report.numbers import number, span
 
 if TYPE_CHECKING:

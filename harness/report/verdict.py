@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.intervals import ALPHA
 from harness.metrics import METRICS
 from harness.report import cost, words
-from harness.report.intervals import ALPHA
 from harness.report.numbers import listed, times
 from harness.report.view import View
 

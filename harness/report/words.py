@@ -10,6 +10,7 @@ import pandas as pd
 from harness.data import corpora
 from harness.errors import UserError
 from harness.metrics import ANSWERS, METRICS
+from harness.report import raced
 from harness.report.blocks import baseline, each, named
 from harness.report.numbers import listed, number, span
 from harness.report.overall import OVERALL
@@ -120,6 +121,7 @@ def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str
     if runs["preliminary"].fillna(False).astype(bool).any():
         reasons.append("quick form: fewer test items than a full study")
     seeds = trained.groupby("name")["seed"].nunique()
+    seeds.update(raced.raced(trained)["of"])  # of those seeds a race has saved what would have told nothing
     if len(seeds) and seeds.min() < FULL_SEEDS:
         few = int(seeds.min())
         reasons.append(f"{few} seed{'s' * (few > 1)}; a full study has {FULL_SEEDS}")
@@ -181,6 +183,8 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         said.append("The reference loss has not been run under this protocol.")
     elif (reference["tuning"] == "shipped").any():
         said.append(f"The reference {reference['name'].iloc[0]} runs at its shipped learning rate: it was not retuned.")
+    if sentence := raced.sentence(fresh):
+        said.append(sentence)
     said += _tuning_cautions(results.tuning, protocol)
     read = fresh["studies_read"].max()
     if pd.notna(read):

@@ -15,6 +15,7 @@ from harness.context import Context
 from harness.entrants import Entrant
 from harness.study import equal_time, frozen, parents
 from harness.study.queue import Plan, Queue, open_queue
+from harness.study.racing import Race
 from harness.study.search import Search, open_search
 from harness.study.tuning import Choice, Grid
 
@@ -30,7 +31,7 @@ class Work(Protocol):
 
 @dataclass
 class Job:
-    """One entrant: tune, decide, confirm. shipped: the rate of a reference that is not tuned."""
+    """One entrant: tune, decide, confirm. shipped: the rate of a reference that is not tuned; race: that it takes part in."""
 
     context: Context
     entrant: Entrant
@@ -38,6 +39,7 @@ class Job:
     since: datetime
     shipped: float | None = None
     chosen: Choice | None = None
+    race: Race | None = None
     tuning: Grid | Search = field(init=False)
     confirm: Queue = field(init=False)
 
@@ -58,8 +60,10 @@ class Job:
             if found is None:
                 return self.tuning.queue
             self._decide(found)
-        plans = [self.choice().plan(seed) for seed in self.context.study.seed_list]
-        return None if self.confirm.over(plans, self.since) else self.confirm
+        seeds = self.context.study.seed_list[: self.race.due(self.entrant) if self.race else None]
+        if not self.confirm.over([self.choice().plan(seed) for seed in seeds], self.since):
+            return self.confirm
+        return None if self.race is None or self.race.over(self.entrant, self.choice()) else self.confirm
 
     def choice(self) -> Choice:
         """What was decided; to be asked for when that is over."""
@@ -123,6 +127,10 @@ def jobs(context: Context, store: Store, since: datetime) -> list[Job]:
         choice = Choice(selected["lr"], "tuned", values=selected.get("values", {})) if selected and tuned else None
         shipped = choice.lr if choice else context.study.reference.lr
         made.append(Job(context, reference, store, since, shipped, choice))
+    if context.study.racing:
+        race = Race(context, [job.entrant for job in made])
+        for job in made:
+            job.race = race
     return made
 
 

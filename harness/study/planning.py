@@ -26,7 +26,7 @@ class PlanRow:
 
 def plan(context: Context) -> list[PlanRow]:
     """What `work` would run and what it would reuse. Rates that an edge may add are not foreseen, nor what weights a learned
-    weighting ends on, nor, before they are measured, the updates in equal time."""
+    weighting ends on, nor whom a race drops, nor, before they are measured, the updates in equal time."""
     rows = [
         PlanRow(name, "control", 1, _settled(context, [Planned(name, "control")]), 0) for name in context.task.controls
     ]

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.intervals import interval, two_way
 from harness.report import fit
 from harness.report.blocks import HEARD
-from harness.report.intervals import interval, two_way
 from harness.report.page import render
 from harness.report.ranking import analyse
 from harness.report.runs import TRAINING_LOSS, WEIGHTS

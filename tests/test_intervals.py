@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.report.intervals import holm, interval, p_value, two_way, win_probability
+from harness.intervals import holm, interval, p_value, two_way, win_probability
 
 
 def draw(rng, studies, seeds, sizes, seed_sd, cluster_sd, cross_sd, item_sd):

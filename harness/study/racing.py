@@ -1,0 +1,142 @@
+"""Racing: a loss that is clearly apart gets no more seeds.
+
+Looks are taken after 3 seeds, and each time that there are half as many again, while a third is left to be saved. At a look a
+loss is out that others beat for certain on every metric that the study is tuned for: by paired differences on the matched test,
+adjusted by Holm over all pairs of a metric, at a level divided by the number of looks. It keeps the seeds it has. Whoever is in
+the first tied group of a metric stays; a loss that has nobody left to be compared with stops too. Every process looks for itself
+and sees the same, because looks rest on finished runs alone. Where one of them is out of reach, because it failed or waits in the
+outbox, that look drops nobody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from harness import outbox
+from harness.context import Context, Planned
+from harness.entrants import Entrant
+from harness.intervals import ALPHA, Array, Estimate, holm, p_value, two_way
+from harness.study.tuning import Choice
+
+FIRST = 3  # seeds before the first look: of fewer, too little is known to drop anybody
+SET = "matched"
+
+Scores = Mapping[str, Mapping[Entrant, Array]]  # metric -> entrant -> (seeds, items), higher is better
+
+
+def looks(seeds: int) -> list[int]:
+    """The numbers of seeds at which a race of so many is looked at."""
+    found, at = [], FIRST
+    while 3 * at <= 2 * seeds:
+        found.append(at)
+        at = 3 * at // 2
+    return found
+
+
+def beaten(scores: Scores, clusters: Sequence[str], alpha: float) -> set[Entrant]:
+    """Who is beaten for certain by somebody on every metric.
+
+    scores: of equal seeds and items; an item that is NaN for one is left out for all. clusters: (items,) names.
+    """
+    by_metric = [_beaten(tables, np.asarray(clusters), alpha) for tables in scores.values()]
+    return set.intersection(*by_metric) if by_metric else set()
+
+
+def _beaten(tables: Mapping[Entrant, Array], clusters: np.ndarray, alpha: float) -> set[Entrant]:
+    couples = list(combinations(tables, 2))
+    if not couples:
+        return set()
+    known = ~np.isnan(np.concatenate(list(tables.values()))).any(axis=0)
+    differences = np.stack([(tables[a] - tables[b])[:, known] for a, b in couples])
+    mean, se, df = two_way(differences, clusters[known])
+    # Of three seeds some pair always differs by nearly the same in each, by chance: with 12 equal losses one in four studies would
+    # drop somebody (simulated). None is taken to be surer than pairs are on the whole.
+    se = np.maximum(se, np.sqrt(np.mean(se**2)))
+    adjusted, _ = holm(p_value(Estimate(mean, se, df)), alpha)
+    # A p-value that is NaN is not below: nothing is known.
+    return {b if gain > 0 else a for (a, b), gain, p in zip(couples, mean, adjusted, strict=True) if p < alpha}
+
+
+@dataclass
+class Race:
+    """Who of the entrants of a study gets seeds, as one process sees it.
+
+    racing: those still in; stopped: the seeds of those that are out; looked: looks taken; reached: how many looks were taken
+    when each told that it has what was due; choices: the setting of each that has told.
+    """
+
+    context: Context
+    racing: list[Entrant]
+    stopped: dict[Entrant, int] = field(default_factory=dict)
+    looked: int = 0
+    reached: dict[Entrant, int] = field(default_factory=dict)
+    choices: dict[Entrant, Choice] = field(default_factory=dict)
+
+    def due(self, entrant: Entrant) -> int:
+        """How many seeds an entrant gets: those until the next look, or those that it had when it was out."""
+        seeds = self.context.study.seeds
+        return self.stopped.get(entrant, [*looks(seeds), seeds][self.looked])
+
+    def over(self, entrant: Entrant, choice: Choice) -> bool:
+        """Told that an entrant has the seeds that were due; whether it gets no more."""
+        if entrant in self.racing and self.due(entrant) < self.context.study.seeds:
+            self.choices[entrant], self.reached[entrant] = choice, self.looked
+            if all(self.reached.get(other) == self.looked for other in self.racing):
+                self._look()
+            return entrant in self.stopped
+        return True
+
+    def _look(self) -> None:
+        study, had = self.context.study, self.due(self.racing[0])
+        out = beaten(self._scores(had), self._clusters, ALPHA / len(looks(study.seeds)))
+        left = [entrant for entrant in self.racing if entrant not in out]
+        left = left if len(left) > 1 else []  # one alone has nobody to be compared with
+        told = json.dumps({"seeds": had, "of": study.seeds, "looks": looks(study.seeds)})
+        for entrant in self.racing:
+            if entrant not in left:
+                self.stopped[entrant] = had
+                parent = self.context.parent(entrant.loss, entrant.weighting)
+                outbox.mark(self.context.tracker, study.task, parent, None, raced=told)
+        self.racing, self.looked = left, self.looked + 1
+
+    @cached_property
+    def _clusters(self) -> list[str]:
+        return [item.cluster for item in self.context.sets[SET]]
+
+    def _scores(self, seeds: int) -> Scores:
+        """Of so many seeds, that all have; a diverged one scores what the first control scores. {} where one is out of reach."""
+        study, task = self.context.study, self.context.task
+        metrics = [name for name in study.objectives if name in task.watched] or task.watched
+        found: dict[Entrant, list[pd.DataFrame]] = {}
+        for entrant in self.racing:
+            tables = [self._table(entrant, seed) for seed in study.seed_list[:seeds]]
+            found[entrant] = [table for table in tables if table is not None]
+            if len(found[entrant]) < len(tables):
+                return {}
+        return {
+            metric: {e: np.stack([table[metric].to_numpy(float) for table in own]) for e, own in found.items()}
+            for metric in metrics
+            if all(metric in table for own in found.values() for table in own)
+        }
+
+    def _table(self, entrant: Entrant, seed: int) -> pd.DataFrame | None:
+        """The scores of a run, or of the control in the place of one that diverged."""
+        choice, tracker = self.choices[entrant], self.context.tracker
+        planned = Planned(entrant.loss, "confirm", seed, choice.lr, entrant.weighting, dict(choice.values))
+        control = self.context.control_identity(self.context.task.controls[0])
+        for identity in (self.context.identity(planned), control):
+            run = outbox.answer(tracker, partial(tracker.find, identity))
+            if run is None:
+                return None
+            if run.data.tags["state"] != "diverged":
+                path = tracker.artifact(run.info.run_id, "scores.csv")
+                table = pd.read_csv(path) if path is not None else None
+                return None if table is None else table[table["test_set"] == SET].reset_index(drop=True)
+        return None
