@@ -54,6 +54,9 @@ class View:
         self._progress.stop()
 
     def show(self, event: Event) -> None:
+        if event.note:
+            self.console.print(event.note, markup=False, highlight=False)
+            return
         if event.worker not in self._lines:
             self._lines[event.worker] = _Line(self._progress.add_task("", score="", count=""))
         line = self._lines[event.worker]

@@ -98,11 +98,12 @@ def run(context: Context, options: Options, console: Console) -> list[str]:
     plan = study.plan(context)
     workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))
     started = datetime.now()
-    until = math.inf if options.max_hours is None else time.time() + 3600 * options.max_hours
+    until = math.inf if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
     view = View(console, plan)
     with view, _interruptible(), _alarm(until) as alarm:
         try:
-            store = study.open_storage(options.storage)  # made before workers race for it
+            # Made before workers race for it.
+            store = study.open_storage(options.storage, lambda line: view.show(Event(0, "", note=line)))
             if workers == 1:
                 study.work(context, store, view.show, started, until=until)
             else:
@@ -119,7 +120,8 @@ def run(context: Context, options: Options, console: Console) -> list[str]:
 
 @contextmanager
 def _alarm(until: float) -> Iterator[threading.Event]:
-    """Interrupts this process at a time, by the way that puts running trials back; the event tells it from a user's Ctrl-C."""
+    """Interrupts this process at a time (`time.monotonic()`), by the way that puts running trials back; the event tells it from a
+    user's Ctrl-C."""
     rung = threading.Event()
     if math.isinf(until):
         yield rung
@@ -129,7 +131,7 @@ def _alarm(until: float) -> Iterator[threading.Event]:
         rung.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    timer = threading.Timer(until - time.time(), ring)
+    timer = threading.Timer(until - time.monotonic(), ring)
     timer.daemon = True
     timer.start()
     try:
@@ -216,7 +218,8 @@ def _worker(
     try:
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
-            study.work(context, study.open_storage(options.storage), say, started, rank, until)
+            store = study.open_storage(options.storage, lambda line: say(Event(rank, "", note=line)))
+            study.work(context, store, say, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

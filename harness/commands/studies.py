@@ -41,7 +41,7 @@ def _run(context: Any, options: Any) -> tuple[list[str], bool]:
     if left := outbox.send(context.tracker):
         _fail(failures)
         raise UserError(
-            f"tracking-uri {context.tracker.uri!r}: does not take results; {left} of them wait in runs/outbox, and the "
+            f"tracking-uri {context.tracker.shown!r}: does not take results; {left} of them wait in runs/outbox, and the "
             "same command sends them once it does"
         )
     rows = studies.plan(context) if options.max_hours is not None else []
