@@ -93,8 +93,9 @@ def _picture(**arguments: Any) -> bytes:
     return plots.spectrogram(**arguments)
 
 
-def run(context: Context, options: Options, console: Console) -> list[str]:
-    """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
+def run(context: Context, options: Options, console: Console, joining: bool = False) -> list[str]:
+    """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures.
+    joining: it was begun elsewhere."""
     plan = study.plan(context)
     workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))
     started = datetime.now()
@@ -102,12 +103,12 @@ def run(context: Context, options: Options, console: Console) -> list[str]:
     view = View(console, plan)
     with view, _interruptible(), _alarm(until) as alarm:
         try:
-            # Made before workers race for it.
-            store = study.open_storage(options.storage, lambda line: view.show(Event(0, "", note=line)))
-            if workers == 1:
-                study.work(context, store, view.show, started, until=until)
-            else:
-                run_processes(context.study, options, workers, view, started, until)
+            store = study.open_storage(options.storage, view.say)  # made before workers race for it
+            with study.joined(context, store, joining, view.say):
+                if workers == 1:
+                    study.work(context, store, view.show, started, until=until)
+                else:
+                    run_processes(context.study, options, workers, view, started, until)
         except KeyboardInterrupt:
             if not alarm.is_set():
                 raise

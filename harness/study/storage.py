@@ -48,9 +48,13 @@ class Store(optuna.storages.RDBStorage):
         with suppress(optuna.exceptions.StorageInternalError):  # the next one will do
             super().record_heartbeat(trial_id)
 
+    def silent(self, study_id: int) -> list[int]:
+        """The running trials that give no sign of life, at this look."""
+        return super()._get_stale_trial_ids(study_id)
+
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now, before = time.monotonic(), self._silent.get(study_id, {})
-        seen = {trial: before.get(trial, now) for trial in super()._get_stale_trial_ids(study_id)}
+        seen = {trial: before.get(trial, now) for trial in self.silent(study_id)}
         self._silent[study_id] = seen
         return [trial for trial, since in seen.items() if now - since > 2 * HEARTBEAT]
 
