@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from harness import addresses
 from harness.commands import entries, measurements, recordings, results, sounds, studies
 from harness.errors import UserError
 
@@ -26,10 +27,11 @@ def main() -> None:
     # Silenced before torch is imported: its profiler and its allocator print on every measurement.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    addresses.hide_arguments()
     try:
         sys.exit(app(standalone_mode=False))
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(addresses.scrubbed(str(error)).split())}", file=sys.stderr)
         sys.exit(2)
     except typer.Exit as finished:
         sys.exit(finished.exit_code)
@@ -40,7 +42,10 @@ def main() -> None:
         # The parser's own errors (an unknown option, a number out of range) tell themselves by this method.
         if not hasattr(error, "format_message"):
             raise
-        print(f"error: {' '.join(error.format_message().split())} See: harness --help", file=sys.stderr)
+        print(
+            f"error: {' '.join(addresses.scrubbed(error.format_message()).split())} See: harness --help",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

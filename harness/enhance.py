@@ -92,7 +92,7 @@ def load(tracker: Tracker, run_id: str, device: torch.device) -> Denoiser:
 def _run(tracker: Tracker, run_id: str) -> Run:
     found = tracker.search(f"attributes.run_id = '{run_id}'") if run_id.isalnum() else []
     if not found:
-        raise UserError(f"run {run_id!r}: not in {tracker.uri}; MLflow's UI shows ids, or give --loss in its place")
+        raise UserError(f"run {run_id!r}: not in {tracker.shown}; MLflow's UI shows ids, or give --loss in its place")
     return found[0]
 
 

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.addresses import scrubbed
+
 
 class UserError(Exception):
     """Bad input. Its message is one line; the command line prints it and exits with code 2."""
@@ -25,7 +27,7 @@ def unknown(what: str, name: str, valid: Iterable[str], see: str) -> UserError:
 
 def in_one_line(error: Exception) -> str:
     """What ended a trial, where, and what to change, in one line."""
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(scrubbed(str(error)).split())[:300]
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which would have to be imported to be named
         return f"out of memory: make `batch` or `scenes: seconds` smaller in the study, or take --device cpu ({text})"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

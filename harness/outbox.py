@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness import paths
+from harness.addresses import scrubbed
 from harness.tracking import SETTLED, Tracker, is_lost
 from harness.usage import Stamped
 
@@ -97,7 +98,8 @@ def attempt(tracker: Tracker, ask: Callable[[], object]) -> str:
     except Exception as error:
         if not is_lost(error):
             raise
-        tracker.away, tracker.away_until = " ".join(str(error).split())[:200], time.monotonic() + PATIENCE
+        tracker.away = " ".join(scrubbed(str(error), tracker.uri).split())[:200]
+        tracker.away_until = time.monotonic() + PATIENCE
         return tracker.away
     return ""
 
@@ -203,8 +205,8 @@ def _write(entry: Path, content: Mapping[str, Any]) -> None:
 
 
 def _folder(tracker: Tracker) -> Path:
-    """Each store has its own: what was meant for one never lands in another."""
-    return paths.runs() / "outbox" / hashlib.sha256(tracker.uri.encode()).hexdigest()[:12]
+    """Each store has its own, whatever its password: what was meant for one never lands in another."""
+    return paths.runs() / "outbox" / hashlib.sha256(tracker.shown.encode()).hexdigest()[:12]
 
 
 @contextmanager

@@ -21,6 +21,12 @@ def source_of(module: str) -> str:
     return hashlib.sha256(Path(sys.modules[module].__file__ or "").read_bytes()).hexdigest()[:12]
 
 
+def sources() -> dict[str, str]:
+    """Hashes of the files that are loaded, by the names of the files."""
+    loaded = [name for name in list(sys.modules) if name.startswith(PREFIX)]
+    return {Path(sys.modules[name].__file__ or "").name: source_of(name) for name in loaded}
+
+
 def load_plugins(files: Iterable[Path]) -> None:
     """Import each file once, under a module name of its own. UserError names the file and the line of the user's mistake."""
     for file in files:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from harness import paths
+from harness.addresses import scrubbed, shown
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Tracker:
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = uri or default_uri()
+        self.shown = shown(self.uri)  # for people
         if not self.uri.startswith(SCHEMES):
-            raise UserError(f"tracking-uri {self.uri!r}: must begin with one of {', '.join(SCHEMES)}")
+            raise UserError(f"tracking-uri {self.shown!r}: must begin with one of {', '.join(SCHEMES)}")
         self._client = _connect(self.uri)
         self._experiments: dict[str, str] = {}
         self._parents: dict[str, str] = {}
@@ -69,7 +71,7 @@ class Tracker:
             if found is None:
                 from mlflow.exceptions import MlflowException
 
-                artifacts = (paths.runs() / "artifacts").as_uri() if self.uri.startswith("sqlite") else None
+                artifacts = (paths.runs() / "artifacts").as_uri() if not self.uri.startswith("http") else None
                 try:
                     self._experiments[name] = self._client.create_experiment(
                         name,
@@ -256,12 +258,15 @@ def _connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would print passwords
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
 
     def make(path: Path) -> None:
         MlflowClient(f"sqlite:///{path}").search_experiments()
@@ -270,10 +275,13 @@ def _connect(uri: str) -> MlflowClient:
     try:
         if uri.startswith("sqlite:///"):
             make_once(Path(uri.removeprefix("sqlite:///")), make)
+        elif not uri.startswith("http"):
+            create_engine(uri).connect().close()  # MLflow itself would try for minutes
         client = MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"tracking-uri {uri!r}: cannot be opened ({' '.join(str(error).split())[:160]})") from error
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        reason = " ".join(scrubbed(str(error), uri).split())[:160]
+        raise UserError(f"tracking-uri {shown(uri)!r}: cannot be opened ({reason})") from error
     return client
 
 
@@ -307,7 +315,7 @@ def log_ahead(path: Path) -> None:
 def serve(tracker: Tracker, port: int, say: Callable[[str], None]) -> None:
     """Run MLflow's UI over the store on 127.0.0.1 until it is stopped; a server's own UI is only named."""
     if tracker.uri.startswith("http"):
-        say(f"the runs are on {tracker.uri}")
+        say(f"the runs are on {tracker.shown}")
         return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -316,24 +324,14 @@ def serve(tracker: Tracker, port: int, say: Callable[[str], None]) -> None:
         except OSError:
             raise UserError(f"port {port}: in use; name another with --port") from None
     say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        tracker.uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     artifacts = (paths.runs() / "artifacts").as_uri()
     command += ["--default-artifact-root", artifacts, "--workers", "1"]
     environment = {
         **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }  # jobs would be two more processes, unused
+        "MLFLOW_BACKEND_STORE_URI": tracker.uri,  # not an argument, which everybody could read
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs would be two more processes, unused
+    }
     server = subprocess.Popen(command, env=environment, start_new_session=True)
 
     def stop(number: int, frame: object) -> None:

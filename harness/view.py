@@ -53,7 +53,13 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False)
+
     def show(self, event: Event) -> None:
+        if event.note:
+            self.say(event.note)
+            return
         if event.worker not in self._lines:
             self._lines[event.worker] = _Line(self._progress.add_task("", score="", count=""))
         line = self._lines[event.worker]

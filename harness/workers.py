@@ -93,20 +93,22 @@ def _picture(**arguments: Any) -> bytes:
     return plots.spectrogram(**arguments)
 
 
-def run(context: Context, options: Options, console: Console) -> list[str]:
-    """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures."""
+def run(context: Context, options: Options, console: Console, joining: bool = False) -> list[str]:
+    """Run what is left of a study, in this process where nothing is left or one worker was asked for. Returns failures.
+    joining: it was begun elsewhere."""
     plan = study.plan(context)
     workers = min(worker_count(options), max(sum(row.trials - row.settled for row in plan), 1))
     started = datetime.now()
-    until = math.inf if options.max_hours is None else time.time() + 3600 * options.max_hours
+    until = math.inf if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
     view = View(console, plan)
     with view, _interruptible(), _alarm(until) as alarm:
         try:
-            store = study.open_storage(options.storage)  # made before workers race for it
-            if workers == 1:
-                study.work(context, store, view.show, started, until=until)
-            else:
-                run_processes(context.study, options, workers, view, started, until)
+            store = study.open_storage(options.storage, view.say)  # made before workers race for it
+            with study.joined(context, store, joining, view.say):
+                if workers == 1:
+                    study.work(context, store, view.show, started, until=until)
+                else:
+                    run_processes(context.study, options, workers, view, started, until)
         except KeyboardInterrupt:
             if not alarm.is_set():
                 raise
@@ -119,7 +121,8 @@ def run(context: Context, options: Options, console: Console) -> list[str]:
 
 @contextmanager
 def _alarm(until: float) -> Iterator[threading.Event]:
-    """Interrupts this process at a time, by the way that puts running trials back; the event tells it from a user's Ctrl-C."""
+    """Interrupts this process at a time (`time.monotonic()`), by the way that puts running trials back; the event tells it from a
+    user's Ctrl-C."""
     rung = threading.Event()
     if math.isinf(until):
         yield rung
@@ -129,7 +132,7 @@ def _alarm(until: float) -> Iterator[threading.Event]:
         rung.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    timer = threading.Timer(until - time.time(), ring)
+    timer = threading.Timer(until - time.monotonic(), ring)
     timer.daemon = True
     timer.start()
     try:
@@ -216,7 +219,8 @@ def _worker(
     try:
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
-            study.work(context, study.open_storage(options.storage), say, started, rank, until)
+            store = study.open_storage(options.storage, lambda line: say(Event(rank, "", note=line)))
+            study.work(context, store, say, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

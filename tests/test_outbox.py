@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,51 +16,9 @@ from harness import outbox, paths, spec, trial, workers
 from harness.outbox import Parent, Record
 from harness.tracking import Tracker
 from tests.conftest import harness, here
+from tests.servers import Server, free_port
 
 PARENT = Parent("snr", "parent-of-snr", {"loss": "snr"})
-
-
-class Server:
-    """An MLflow server on a port of its own, which can be killed, started again and kept from writing."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self, largest_file: int | None = None) -> None:
-        """largest_file: in bytes; beyond it every write of the server fails, as on a full disk."""
-
-        def limit() -> None:
-            if largest_file is not None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=limit
-            )
-        deadline = time.monotonic() + 120
-        while True:
-            with suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5)
-                return
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.2)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture(scope="module")
@@ -284,9 +237,7 @@ def test_a_study_whose_server_dies_midway_ends_with_one_line_and_is_completed_by
 
 
 def test_a_store_that_cannot_be_reached_at_the_start_is_one_line(tiny: Path, home: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     tries = {
         "tracking-uri": ("--tracking-uri", f"http://127.0.0.1:{port}"),
         "storage": ("--storage", f"postgresql://127.0.0.1:{port}/none"),

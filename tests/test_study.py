@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,29 @@ def test_a_trial_that_raised_in_this_study_is_not_tried_again_until_the_next_one
     plan = {"lr": 1e-3, "seed": 0}
     made.enqueue([plan], since)
     claimed = made.optuna.ask()
+    claimed.set_user_attr("error_at", time.time())
     claimed.set_user_attr("error", "ValueError: broken")
     made.optuna.tell(claimed, state=TrialState.FAIL)
     made.refresh()
     made.enqueue([plan], since)
     assert made.of_plan(plan) is None
-    made.enqueue([plan], datetime.now())
-    assert made.of_plan(plan) is not None
+    of_another_process, of_the_next_study = queue(tmp_path), queue(tmp_path)
+    of_another_process.over([plan], since)
+    assert of_another_process.of_plan(plan) is None
+    of_the_next_study.over([plan], datetime.now())
+    assert of_the_next_study.of_plan(plan) is not None
+
+
+def test_a_trial_that_raised_before_our_eyes_is_not_tried_again_whatever_the_clocks_say(tmp_path: Path) -> None:
+    made, plan = queue(tmp_path), {"lr": 1e-3, "seed": 0}
+    since = datetime.now() + timedelta(hours=3)  # the clock of the machine that ran it is behind, or was set back
+    made.over([plan], since)
+    claimed = made.optuna.ask()
+    claimed.set_user_attr("error_at", time.time())
+    claimed.set_user_attr("error", "ValueError: broken")
+    made.optuna.tell(claimed, state=TrialState.FAIL)
+    assert made.over([plan], since)
+    assert made.of_plan(plan) is None
 
 
 def test_a_study_and_a_worker_that_start_at_once_on_new_stores_run_every_trial_exactly_once(
@@ -211,7 +228,7 @@ def test_four_processes_that_claim_at_once_never_claim_one_trial_twice(tmp_path:
 
 DECIDE = """
 import math, sys, time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from harness import spec, study, workers
 from harness.entrants import Entrant

@@ -55,8 +55,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
 Plugin = Annotated[
     list[Path] | None, typer.Option(help="Python file that registers losses, models or weightings of your own.")
 ]
-Storage = Annotated[str | None, typer.Option(help="Optuna storage URL; default: runs/optuna.db.")]
-TrackingUri = Annotated[str | None, typer.Option(help="MLflow tracking URI; default: runs/mlflow.db.")]
+Storage = Annotated[
+    str | None, typer.Option(envvar="HARNESS_STORAGE", help="Optuna storage URL; default: runs/optuna.db.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(envvar="HARNESS_TRACKING_URI", help="MLflow tracking URI; default: runs/mlflow.db."),
+]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.001, help="Stop cleanly after so many hours and say what remains.")
 ]

@@ -29,19 +29,19 @@ def _open(loaded: Any, options: Any) -> Any:
     return context
 
 
-def _run(context: Any, options: Any) -> tuple[list[str], bool]:
+def _run(context: Any, options: Any, joining: bool = False) -> tuple[list[str], bool]:
     """Make the runs that are left: what failed, in lines, and whether the time ran out first. Ends the command where the store
     does not take the results."""
     from harness import estimate, outbox, workers
     from harness import study as studies
 
     networks([*context.study.losses, context.study.reference.loss], context.study.corpus, options)
-    failures = workers.run(context, options, terminal.console)
+    failures = workers.run(context, options, terminal.console, joining)
     context.tracker.away_until = 0.0  # the last chance to send is taken
     if left := outbox.send(context.tracker):
         _fail(failures)
         raise UserError(
-            f"tracking-uri {context.tracker.uri!r}: does not take results; {left} of them wait in runs/outbox, and the "
+            f"tracking-uri {context.tracker.shown!r}: does not take results; {left} of them wait in runs/outbox, and the "
             "same command sends them once it does"
         )
     rows = studies.plan(context) if options.max_hours is not None else []
@@ -105,7 +105,7 @@ def soak(loaded: Any, options: Any) -> None:
 @of_a_study
 def worker(loaded: Any, options: Any) -> None:
     """Join a study that runs elsewhere on the same stores, given the same options: make runs, write no report."""
-    failures, _ = _run(_open(loaded, options), options)
+    failures, _ = _run(_open(loaded, options), options, joining=True)
     _fail(failures)
     if failures:
         raise typer.Exit(1)

@@ -1,14 +1,15 @@
 """Tune and confirm every entrant of a study: what is planned, who runs it, what was chosen. The only rooms that know Optuna.
 
-Optuna hands out the work: one Optuna study for each protocol, entrant and phase. A room a concern: `storage` the store, `queue`
-the trials of an entrant in a phase, `tuning` and `search` how its setting is chosen, `jobs` what is due, `frozen` and
-`equal_time` what begins when all is confirmed, `worker` the loop of a process, `planning` what would be done.
+Optuna hands out the work: one Optuna study for each protocol, entrant and phase. A room a concern: `storage` the store, `joining`
+who may work on it, `queue` the trials of an entrant in a phase, `tuning` and `search` how its setting is chosen, `jobs` what is
+due, `frozen` and `equal_time` what begins when all is confirmed, `worker` the loop of a process, `planning` what would be done.
 """
 
 from harness.study.jobs import Job, stages
+from harness.study.joining import joined
 from harness.study.planning import PlanRow, plan, spaces
 from harness.study.queue import BATCH, Queue
-from harness.study.storage import default_storage, open_storage
+from harness.study.storage import Store, default_storage, open_storage
 from harness.study.tuning import best_rate, next_edge
 from harness.study.worker import Event, work
 
@@ -18,8 +19,10 @@ __all__ = [
     "Job",
     "PlanRow",
     "Queue",
+    "Store",
     "best_rate",
     "default_storage",
+    "joined",
     "next_edge",
     "open_storage",
     "plan",

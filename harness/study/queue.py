@@ -6,9 +6,10 @@ lock.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness import spec, trial
 from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
-from harness.liveness import is_gone
+from harness.liveness import is_gone, mine
 from harness.study.storage import GRACE
 
 BATCH = 32  # trials of a queue that are enqueued at once
@@ -38,12 +39,18 @@ class Queue:
     optuna: optuna.Study
     trials: list[FrozenTrial] = field(default_factory=list)
     by_plan: dict[object, list[FrozenTrial]] = field(default_factory=dict)
+    unnamed: dict[int, float] = field(
+        default_factory=dict
+    )  # trials that nobody has put a name to, and since when we see them
+    witnessed: set[int] = field(default_factory=set)  # trials that this process has seen unfinished
 
     def refresh(self) -> None:
         self.trials = self.optuna.get_trials(deepcopy=False)
         self.by_plan = {}
         for t in self.trials:
             self.by_plan.setdefault(_plan_key(t.user_attrs.get("planned")), []).append(t)
+            if t.state in (TrialState.WAITING, TrialState.RUNNING):
+                self.witnessed.add(t.number)
 
     def planned(self, plan: Plan) -> Planned:
         given = dict(plan)
@@ -61,7 +68,7 @@ class Queue:
         due = []
         for plan in plans:
             same = self.by_plan.get(_plan_key(plan), [])
-            if not any(t.state in LIVE or raised(t, since) for t in same):
+            if not any(t.state in LIVE or self.raised(t, since) for t in same):
                 due.append(plan)
         waiting = sum(t.state == TrialState.WAITING for t in self.trials)
         now = due if len(due) + waiting <= BATCH else due[:BATCH] if not waiting else []
@@ -70,6 +77,12 @@ class Queue:
         if now:
             self.refresh()
         return len(now) < len(due)
+
+    def raised(self, t: FrozenTrial, since: datetime) -> bool:
+        """Whether a trial raised an error since then, by the clocks of its machine and this one, or before our eyes."""
+        return "error" in t.user_attrs and (
+            t.number in self.witnessed or t.user_attrs.get("error_at", 0.0) >= since.timestamp()
+        )
 
     def of_plan(self, plan: Plan) -> FrozenTrial | None:
         """The trial that stands for a plan: the first live one."""
@@ -107,12 +120,20 @@ class Queue:
         return False
 
     def bury(self) -> None:
-        """Fail the running trials whose process is dead, so that they are enqueued again."""
+        """Fail the running trials whose process is dead, so that they are enqueued again. To be called while this process runs
+        none: one that bears its name is one whose end the store did not hear of."""
         optuna.storages.fail_stale_trials(self.optuna)
         for t in self.trials:
-            if t.state == TrialState.RUNNING and _is_dead(t):
+            if t.state == TrialState.RUNNING and self._is_dead(t):
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
                     self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+
+    def _is_dead(self, running: FrozenTrial) -> bool:
+        owner = running.user_attrs.get("owner")
+        if owner is not None:
+            return owner == mine() or is_gone(owner)
+        # Killed before its first word and its first heartbeat: nothing but time tells, and no clock but ours.
+        return time.monotonic() - self.unnamed.setdefault(running.number, time.monotonic()) > GRACE
 
 
 def open_queue(
@@ -134,18 +155,5 @@ def open_queue(
     return queue
 
 
-def raised(t: FrozenTrial, since: datetime) -> bool:
-    """Whether a trial raised an error since then."""
-    return "error" in t.user_attrs and t.datetime_complete is not None and t.datetime_complete >= since
-
-
 def _plan_key(plan: Plan | None) -> object:
     return None if plan is None else tuple(sorted(plan.items()))
-
-
-def _is_dead(running: FrozenTrial) -> bool:
-    owner = running.user_attrs.get("owner")
-    if owner is not None:
-        return is_gone(owner)
-    # Killed before its first word and its first heartbeat: nothing but time tells.
-    return running.datetime_start is not None and datetime.now() - running.datetime_start > timedelta(seconds=GRACE)

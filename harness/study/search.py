@@ -14,7 +14,7 @@ from harness import outbox, spec, trial
 from harness.context import Context
 from harness.entrants import Entrant
 from harness.space import Dimension, space
-from harness.study.queue import LIVE, OVER, Plan, Queue, open_queue, raised
+from harness.study.queue import LIVE, OVER, Plan, Queue, open_queue
 from harness.study.tuning import Choice
 from harness.tracking import SETTLED
 from harness.trial import TUNING_SEED
@@ -50,7 +50,7 @@ class Draws(Queue):
         return not any(self._counts(t) for t in same)
 
     def _counts(self, t: FrozenTrial) -> bool:
-        return t.state in LIVE or raised(t, self.since)
+        return t.state in LIVE or self.raised(t, self.since)
 
     def ready(self) -> bool:
         return super().ready() or self.room() > 0

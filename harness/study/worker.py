@@ -16,11 +16,15 @@ from harness.errors import in_one_line
 from harness.liveness import mine
 from harness.study.jobs import Store, Work, stages
 from harness.study.queue import Queue
+from harness.study.storage import is_away
+
+LOSSES = 10  # of the connection, one upon the other, after which a database is given up
 
 
 @dataclass
 class Event:
-    """Something to show: a trial's progress (`done` of `of` updates, last validation score), or a finished one (`outcome`)."""
+    """Something to show: a trial's progress (`done` of `of` updates, last validation score), a finished one (`outcome`), or a
+    word on what surrounds it (`note`)."""
 
     worker: int
     title: str
@@ -29,6 +33,7 @@ class Event:
     score: float | None = None
     outcome: Outcome | None = None
     seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass
@@ -52,7 +57,7 @@ def work(
 ) -> None:
     """Claim and run trials until nothing of the study waits or runs, in this process or any other.
 
-    until: a time (`time.time()`) by which a trial must be expected to end, or it is not begun.
+    until: a time (`time.monotonic()`) by which a trial must be expected to end, or it is not begun.
     """
     me = _Worker(context, show, worker, until)
     for stage in stages(context, store, since):
@@ -62,22 +67,37 @@ def work(
 
 def _finish(stage: Sequence[Work], me: _Worker) -> bool:
     """Work until nothing of a stage is left; False where the time is over first."""
-    left = list(stage)
+    left, lost = list(stage), 0
     while True:
-        ready, busy = due(left)
-        if ready is not None:
-            if time.time() + me.seconds.get(ready.phase, 0.0) > me.until:
-                return False
-            start = time.monotonic()
-            _claim(ready, me)
-            me.seconds[ready.phase] = max(me.seconds.get(ready.phase, 0.0), time.monotonic() - start)
-            outbox.send(me.context.tracker)
-        elif busy:
-            for queue in busy:
-                queue.bury()
-            time.sleep(0.5)
-        else:
-            return True
+        try:
+            over = _step(left, me)
+        except Exception as error:
+            lost += 1
+            if not is_away(error) or lost > LOSSES:
+                raise
+            continue  # the next question waits until the database is back
+        lost = 0
+        if over is not None:
+            return over
+
+
+def _step(left: list[Work], me: _Worker) -> bool | None:
+    """Run a trial, or wait for those of others; True where nothing is left, False where the time is over."""
+    ready, busy = due(left)
+    if ready is not None:
+        if time.monotonic() + me.seconds.get(ready.phase, 0.0) > me.until:
+            return False
+        start = time.monotonic()
+        _claim(ready, me)
+        me.seconds[ready.phase] = max(me.seconds.get(ready.phase, 0.0), time.monotonic() - start)
+        outbox.send(me.context.tracker)
+    elif busy:
+        for queue in busy:
+            queue.bury()
+        time.sleep(0.5)
+    else:
+        return True
+    return None
 
 
 def due(left: list[Work]) -> tuple[Queue | None, list[Queue]]:
@@ -105,8 +125,18 @@ def due(left: list[Work]) -> tuple[Queue | None, list[Queue]]:
 
 def _claim(queue: Queue, me: _Worker) -> None:
     """Run one waiting trial; where another process was quicker, nothing."""
+    ended: list[int] = []  # the trial, once all that is left is to tell
 
     def objective(claimed: optuna.Trial) -> float | tuple[float, ...]:
+        try:
+            value = told(claimed, attempted(claimed))
+        except (optuna.TrialPruned, _Surplus, _Failed):
+            ended.append(claimed._trial_id)
+            raise
+        ended.append(claimed._trial_id)
+        return value
+
+    def attempted(claimed: optuna.Trial) -> Outcome:
         claimed.set_user_attr("owner", mine())
         plan = queue.take(claimed)
         if plan is None:
@@ -121,15 +151,24 @@ def _claim(queue: Queue, me: _Worker) -> None:
         try:
             outcome = queue.make(me.context, planned, report)
         except Exception as error:
+            if is_away(error):
+                raise
             reason = in_one_line(error)
+            claimed.set_user_attr("error_at", time.time())
             claimed.set_user_attr("error", reason)
             broken = Outcome("failed", None, reason)
             me.show(Event(me.number, planned.title, outcome=broken, seconds=time.monotonic() - start))
             raise _Failed from error
         me.show(Event(me.number, planned.title, outcome=outcome, seconds=time.monotonic() - start))
-        return told(claimed, outcome)
+        return outcome
 
-    queue.optuna.optimize(objective, n_trials=1, catch=(_Surplus, _Failed))
+    try:
+        queue.optuna.optimize(objective, n_trials=1, catch=(_Surplus, _Failed))
+    except Exception:
+        # Of a process that stood still for long others think that it died, and enqueue its trial again. What it has made is in
+        # MLflow, where whoever claims that trial finds it.
+        if not ended or not queue.optuna._storage.get_trial(ended[0]).state.is_finished():
+            raise
 
 
 def told(claimed: optuna.Trial, outcome: Outcome) -> float | tuple[float, ...]:

@@ -1,0 +1,131 @@
+"""Who may work on a study: nobody whose code or recordings are not those of who works on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from harness import liveness, plugins, source, spec, study, workers
+from harness.context import Context
+from harness.errors import UserError
+from harness.study import joining
+
+
+@pytest.fixture(scope="module")
+def context(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("home")))
+        yield workers.open_study(spec.load(str(tiny)), workers.Options(), 1, lambda line: None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> study.Store:
+    return study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+
+
+@contextmanager
+def other_code(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    with patch.context() as changed:
+        changed.setattr(source, "digest", lambda: "0123456789ab")
+        yield
+
+
+def enter(context: Context, store: study.Store, joins: bool) -> list[str]:
+    """What is said to who enters, and leaves again."""
+    said: list[str] = []
+    with study.joined(context, store, joins, said.append):
+        pass
+    return said
+
+
+def entries(store: study.Store) -> list[optuna.trial.FrozenTrial]:
+    (name,) = optuna.get_all_study_names(store)
+    return optuna.load_study(study_name=name, storage=store).trials
+
+
+def test_who_has_the_same_joins_in_silence_and_leaves_no_result(context: Context, store: study.Store) -> None:
+    with study.joined(context, store, False, pytest.fail):
+        assert enter(context, store, True) == []
+    assert [t.state for t in entries(store)] == [TrialState.FAIL] * 2
+
+
+def test_other_code_is_refused_while_somebody_works_by_whatever_command(
+    context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with study.joined(context, store, False, pytest.fail), other_code(monkeypatch):
+        for joins in (True, False):
+            with pytest.raises(UserError, match="works on it now") as refused:
+                enter(context, store, joins)
+            assert "the code here is 0123456789ab" in str(refused.value)
+            assert f"not {entries(store)[0].user_attrs['code']}" in str(refused.value)
+
+
+def test_code_that_has_changed_goes_on_by_the_beginner_who_is_told_and_not_by_who_joins(
+    context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(context, store, False)
+    with other_code(monkeypatch):
+        with pytest.raises(UserError, match="harness study"):
+            enter(context, store, True)
+        (line,) = enter(context, store, False)
+        assert "the code here is 0123456789ab" in line
+        assert enter(context, store, True) == []  # the study goes on with this
+    with pytest.raises(UserError, match="not 0123456789ab"):
+        enter(context, store, True)
+
+
+def test_other_recordings_are_refused_and_named(context: Context, store: study.Store) -> None:
+    fewer = {name: items[:1] for name, items in context.sets.items()}
+    other = replace(context)
+    other.sets = fewer
+    assert other.protocol_digest != context.protocol_digest
+    with (
+        study.joined(context, store, False, pytest.fail),
+        pytest.raises(UserError, match=r"the recordings here are [0-9a-f]{12}, not [0-9a-f]{12}"),
+    ):
+        enter(other, store, True)
+
+
+def test_a_plug_in_of_the_same_name_must_be_the_same_and_others_may_be_anything(
+    context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "sources", lambda: {"mine.py": "aaa"})
+    with study.joined(context, store, False, pytest.fail):
+        monkeypatch.setattr(plugins, "sources", lambda: {"yours.py": "ccc"})
+        assert enter(context, store, True) == []
+        monkeypatch.setattr(plugins, "sources", lambda: {"mine.py": "bbb"})
+        with pytest.raises(UserError, match=r"the plug-in mine\.py here is bbb, not aaa"):
+            enter(context, store, True)
+
+
+def test_who_was_killed_keeps_nobody_out(context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "mine", _of_a_dead_process)
+        book = optuna.create_study(storage=store, study_name=f"machines/{joining._key(context)}")
+        store.create_new_trial(book._study_id, template_trial=joining._entry(context))
+    with other_code(monkeypatch):
+        enter(context, store, True)  # the killed one had not been accepted, so that nobody worked last
+    assert [t.state for t in entries(store)] == [TrialState.FAIL] * 2
+
+
+def test_the_hash_of_the_code_is_that_of_every_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.py", "b/c.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.setattr(source, "PACKAGE", tmp_path)
+    before = source.digest()
+    (tmp_path / "b" / "notes.txt").write_text("no code")
+    assert source.digest() == before
+    (tmp_path / "b" / "c.py").write_text("x = 2\n")
+    assert source.digest() != before
+
+
+def _of_a_dead_process() -> str:
+    machine, _, born = liveness.mine().rsplit(" ", 2)
+    return f"{machine} 4194304 {born}"  # beyond the largest number of a process
