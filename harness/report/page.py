@@ -79,7 +79,7 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     if timed is not None:
         write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
-    pages = _pages(results, analysis, timed)
+    pages = pages_of(results, analysis, timed)
     for page in pages:
         page.view.media.place(folder / page.view.stem)
         write(folder / f"{page.view.stem}.html", html("protocol", page=page))
@@ -95,14 +95,15 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
 def render(results: Results, analysis: Analysis, protocol: str | None = None) -> str:
     """The page of a protocol (the first, if none is named) as one string of HTML; the index where there is none."""
     timed = analyse(results.equal_time) if results.equal_time is not None else None
-    pages = [page for page in _pages(results, analysis, timed) if protocol in (None, page.view.protocol)]
+    pages = [page for page in pages_of(results, analysis, timed) if protocol in (None, page.view.protocol)]
     if not pages:
         return html("index", pages=[], measured=not results.throughput.empty)
     pages[0].view.media.place()
     return html("protocol", page=pages[0])
 
 
-def _pages(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
+def pages_of(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
+    """The pages of all protocols. timed: the analysis of `results.equal_time`, where there is one."""
     protocols = [] if results.runs.empty else list(dict.fromkeys(results.runs["protocol"]))
     pages = []
     for protocol in protocols:
