@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -47,4 +49,16 @@ def texts(folder: Path, readme: Path, show: Callable[[int, int], None]) -> tuple
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         tracker = Tracker(f"sqlite:///{Path(scratch) / 'mlflow.db'}")
         exchange.read(tracker, exported, show)
-        return publish.files(runs.read(tracker), folder.relative_to(readme.parent).as_posix())
+        return publish.files(runs.read(tracker), folder.relative_to(readme.parent).as_posix(), sources(folder))
+
+
+def sources(folder: Path) -> list[tuple[str, int, str]]:
+    """The exports in `folder`/runs: where each lies below it, how many runs it holds, and a hash of its bytes."""
+    found = []
+    for export in exchange.exports(folder / RUNS):
+        contents = [(export / name).read_bytes() for name in exchange.FILES]
+        count = len(json.loads(contents[0])["runs"])
+        found.append(
+            (export.relative_to(folder).as_posix(), count, hashlib.sha256(b"".join(contents)).hexdigest()[:12])
+        )
+    return found

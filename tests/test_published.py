@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness import paths, published
+from harness.errors import UserError
 from harness.readme import with_section
 from harness.report import publish
 from tests.conftest import Smoke, here
 
 WORDS = re.compile(r"<text[^>]*>([^<]*)</text>")
+MEND = "run `make results` and commit docs/results and README.md"
 README = "# Mine\n\n<!-- results: written by make results -->\nold\n<!-- end of results -->\n\nThe end.\n"
 
 
@@ -99,24 +101,32 @@ def test_without_an_export_the_command_says_so_in_one_line(tmp_path: Path, monke
 
 
 def test_a_readme_without_a_place_for_results_is_told_so(tmp_path: Path) -> None:
-    from harness.errors import UserError
-
     with pytest.raises(UserError, match="end of results"):
         with_section("# Mine\n", "results", "make results", "new")
 
 
-@pytest.mark.skipif(not any(paths.RESULTS.glob("runs/**/runs.json")), reason="no results are published yet")
+there_are = pytest.mark.skipif(not any(paths.RESULTS.glob("runs/**/runs.json")), reason="no results are published yet")
+
+
+@there_are
+def test_the_published_pages_were_written_from_the_published_runs() -> None:
+    index = (paths.RESULTS / "README.md").read_text()
+    for name, count, digest in published.sources(paths.RESULTS):
+        assert re.search(rf"\| {re.escape(name)} +\| {count} +\| {digest} ", index.replace("\\", "")), MEND
+    assert max(len(content) for content in files(paths.RESULTS).values()) < 150_000
+
+
+@there_are
+@pytest.mark.slow  # hundreds of runs are imported
 def test_the_published_pages_and_the_readme_are_what_the_published_runs_say() -> None:
     """Of pictures the words are compared: where a line lies to the last digit is for the drawing library to say."""
     pages, section = published.texts(paths.RESULTS, paths.README, quiet)
-    mend = "run `make results` and commit docs/results and README.md"
     there = {name: text.decode() for name, text in files(paths.RESULTS).items()}
-    assert set(pages) <= set(there), mend
+    assert set(pages) <= set(there), MEND
     for name, text in pages.items():
         same = WORDS.findall(text) == WORDS.findall(there[name]) if name.endswith(".svg") else text == there[name]
-        assert same, f"{name}: {mend}"
+        assert same, f"{name}: {MEND}"
     marked = [name for name, text in there.items() if text.startswith(publish.MARK) or name.endswith(".svg")]
-    assert set(marked) == set(pages), mend
+    assert set(marked) == set(pages), MEND
     readme = paths.README.read_text(encoding="utf-8")
-    assert with_section(readme, "results", "make results", section) == readme, mend
-    assert max(len(text) for text in there.values()) < 150_000
+    assert with_section(readme, "results", "make results", section) == readme, MEND

@@ -64,6 +64,7 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
             _picture(draw, f"cost-{number}", f"Gain over {view.baseline} against the time of a step", drawn)
             for number, (_, drawn) in enumerate(shown.get("cost", {}).get("pictures", []), 1)
         ),
+        *_balance(shown.get("balance", {}), draw),
         "## How it was measured",
         escaped(" ".join(shown["method"]["measured"])),
         *(["## Recordings", _list(shown["recordings"]["notes"])] if "recordings" in shown else []),
@@ -164,6 +165,22 @@ def _equal_time(it: dict[str, Any]) -> list[str]:
             table(heads, [(loss, *(cell for cells in kinds for cell in cells)) for loss, kinds in it["times"]]),
         ]
     return ["## Equal time", *parts] if parts else []
+
+
+def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
+    """How score follows the weights of a combination, and what each weighting leaves behind."""
+    drawn = [
+        _picture(draw, f"weights-{number}", f"Score over the weights of {group}", picture)
+        for number, (group, picture) in enumerate(it.get("sensitivity", []), 1)
+    ]
+    regrets = it.get("regret", [])
+    heads = ["combination", "set", "metric", "best fixed", "weighting", "mean", "regret"]
+    rows = [
+        tuple(row[key] for key in ("group", "test_set", "metric", "best", "name", "value", "share")) for row in regrets
+    ]
+    note = "Regret: (best fixed − it) / (best fixed − equal), with its 95 % interval (Fieller); quality: the selection score."
+    parts = [*drawn, table(heads, rows), note if rows else ""]
+    return ["## Weights", *parts] if any(parts) else []
 
 
 def _list(sentences: list[str]) -> str:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, equal_time, listening, markdown, plots, search, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, regret, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -66,7 +67,7 @@ SECTIONS = (
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
     """Write the index, throughput, a page a protocol (each .html and .md), ranking.csv, pairs.csv, throughput.csv, and
-    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html.
+    equal_time.csv and regret.csv where there is any, into `folder` (made if needed). Returns the path of index.html.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the index
     comes last. Raises ValueError for two runs of one loss and seed.
@@ -84,6 +85,9 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
         page.view.media.place(folder / page.view.stem)
         write(folder / f"{page.view.stem}.html", html("protocol", page=page))
         write(folder / f"{page.view.stem}.md", markdown.protocol(page))
+    regrets = [regret.table(page.view, search.balances(page.view)) for page in pages]
+    if any(map(len, regrets)):
+        write(folder / "regret.csv", pd.concat([rows for rows in regrets if len(rows)]).to_csv(index=False))
     addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
     write(folder / "throughput.html", html("throughput", models=models))

@@ -14,7 +14,7 @@ from harness.report.numbers import number, span, times
 from harness.report.ranking import Analysis, analyse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from markupsafe import Markup
 
@@ -26,12 +26,13 @@ MARK = "<!-- written by make results -->"
 PICTURES = "pictures"
 MAIN_TASK = "denoise"  # whose table stands in the README
 TOP = 8  # losses of it
-AGAIN = "The runs that these pages come from are in [runs](runs): in a fresh clone these commands make the whole report of them."
+AGAIN = "These pages come from the runs in [runs](runs) alone. In a fresh clone the whole report is made of them by:"
 
 
-def files(results: Results, folder: str) -> tuple[dict[str, str], str]:
+def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]) -> tuple[dict[str, str], str]:
     """The pages and pictures of results by their path below `folder`, which is named as a README beside it names it, and the
-    section of that README. Each page is Markdown that begins with MARK."""
+    section of that README. Each page is Markdown that begins with MARK. sources: the exports that the results were read from,
+    each by its path below `folder`, its number of runs and its hash."""
     analysis = analyse(results)
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     made = page.pages_of(results, analysis, timed)
@@ -41,7 +42,8 @@ def files(results: Results, folder: str) -> tuple[dict[str, str], str]:
     addresses = {one.view.protocol: (one.view.title, f"{one.view.stem}.md") for one in made}
     texts["throughput.md"] = markdown.throughput(cost.models(results, analysis, addresses))
     again = markdown.code([f"harness import {folder}/runs", "make report"])
-    texts["README.md"] = "\n".join([markdown.index(made), AGAIN, "", again, ""])
+    listed = markdown.table(["export", "runs", "sha256"], sources)
+    texts["README.md"] = "\n".join([markdown.index(made), "## The runs", "", AGAIN, "", again, "", listed, ""])
     marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
     return marked, "\n\n".join(_section(made, analysis, texts, folder))
 
