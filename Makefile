@@ -19,7 +19,7 @@ STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(RACING),--racing) $(if $(NO_CONTROLS),--no-controls)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare soak data gate report bench atlas ui test test-all lint clean
+.PHONY: help setup study plan compare soak data gate report results bench atlas ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ gate: setup ## the unprocessed test set of VoiceBank-DEMAND beside what is publi
 
 report: setup ## write reports/ from the MLflow store alone
 	@$(BIN)/harness report $(call option,TRACKING_URI,tracking-uri)
+
+results: setup ## write docs/results/ and the results in README.md from the exports in docs/results/runs
+	@$(BIN)/harness results
 
 bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
 	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)

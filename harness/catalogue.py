@@ -13,6 +13,7 @@ import yaml
 from harness import losses, models, paths, tasks
 from harness.data import corpora
 from harness.losses.expressions import literal
+from harness.readme import with_section
 from harness.settings import Setting
 from harness.tasks import fields
 
@@ -153,9 +154,7 @@ def weightings_table() -> str:
 def with_tables(readme: str) -> str:
     """A README with the tables of losses and weightings as they should be now."""
     for what, table in (("losses", as_table()), ("weightings", weightings_table())):
-        start, end = f"<!-- {what}: written by python -m harness.catalogue -->", f"<!-- end of {what} -->"
-        before, rest = readme.split(start)
-        readme = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+        readme = with_section(readme, what, "python -m harness.catalogue", table)
     return readme
 
 

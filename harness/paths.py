@@ -1,4 +1,4 @@
-"""Where things lie: the cards and studies of the checkout, and the folders that use makes (all ignored by git)."""
+"""Where things lie: cards, studies and published results of the checkout, and the folders that use makes (all ignored by git)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "datasets"
 STUDIES = ROOT / "studies"
 AUDIO = CARDS / "audio"
+README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results"
 
 
 def home() -> Path:

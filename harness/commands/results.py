@@ -58,6 +58,16 @@ def report(tracking_uri: TrackingUri = None) -> None:
     show_report(Tracker(tracking_uri), None)
 
 
+@app.command()
+def results() -> None:
+    """Write the pages in docs/results/ and the results in README.md, from the exports in docs/results/runs alone."""
+    from harness import paths, published
+
+    with terminal.bar("importing") as show:
+        pages = published.make(paths.RESULTS, paths.README, show)
+    terminal.say(f"{len(pages)} pages and pictures in {paths.RESULTS}, and the results in {paths.README}")
+
+
 def show_report(tracker: Any, protocol: str | None) -> None:
     """Write the report; print the table of one protocol, or of all. After a study of one, a report that is current stays."""
     from harness import outbox, paths

@@ -60,6 +60,17 @@ class Block:
         _, mine, theirs = np.intersect1d(seeds, others, return_indices=True)
         return one[mine] - other[theirs]
 
+    def together(self, names: Collection[str]) -> np.ndarray:
+        """(names, seeds, items) scores of losses over the seeds that all of them have."""
+        tables = [self.losses[name].sort_index() for name in names]
+        common = sorted(set.intersection(*(set(table.index) for table in tables)))
+        return np.stack([table.loc[common].to_numpy() for table in tables])
+
+    @property
+    def of_items(self) -> np.ndarray:
+        """(items,) the cluster of each column of the tables."""
+        return self.clusters.reindex(next(iter(self.losses.values())).columns).to_numpy()
+
     def _scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Rising seeds and their scores (seeds, items), kept: of 100 losses there are 5,000 pairs for each metric."""
         if name not in self._arrays:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report import plots, tables
+from harness.report.numbers import days
 from harness.report.ranking import Analysis
 from harness.report.view import View, svg
 
@@ -85,6 +86,17 @@ def of_protocol(view: View) -> pd.DataFrame:
     return rows[rows["loss"].isin(view.losses["loss"])].reset_index(drop=True)
 
 
+def at_home(view: View) -> pd.DataFrame:
+    """Those of them that were measured beside the reference where the runs were made, else on the first such place; `name` is
+    that which a page shows."""
+    rows = of_protocol(view)
+    rows = rows[rows["step_ratio"].notna()]
+    if len(rows):
+        own = rows[rows["device"].isin(view.runs["device"])]
+        rows = rows[rows["place"] == (own if len(own) else rows)["place"].iloc[0]]
+    return view.losses[["loss", "name"]].drop_duplicates("name").merge(rows, on="loss")
+
+
 def section(view: View) -> dict[str, Any]:
     """Quality and throughput of every loss, places by both, and a picture of one against the other for each device."""
     rows = of_protocol(view)
@@ -115,7 +127,8 @@ def models(results: Results, analysis: Analysis, pages: dict[str, tuple[str, str
         ranked = analysis.ranking
         sets = {p: list(dict.fromkeys(ranked.loc[ranked["protocol"] == p, "test_set"]))[:1] for p in protocols}
         quality = [(*pages[p], tables.places(analysis, p, sets[p][0])) for p in protocols if sets[p]]
-        found.append({"model": model, "table": made, "quality": quality})
+        rows = results.throughput[results.throughput["model"] == model] if names else results.throughput
+        found.append({"model": model, "table": made, "quality": quality, "made": days(rows["made"])})
     return found
 
 

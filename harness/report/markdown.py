@@ -1,9 +1,12 @@
-"""A report as Markdown: the answer, the tables and the cautions, for a repository or a message. Names from outside are escaped."""
+"""A report as Markdown: the answer, the tables and the cautions, for a repository or a message. Names from outside are escaped.
+
+Pictures stand in it where its writer is given a place for them: `draw` keeps one under a name and returns its address.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,8 +15,12 @@ from harness.metrics import METRICS
 from harness.report import tables
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from harness.report.page import Page
     from harness.report.view import View
+
+Draw = Callable[[str, "Markup"], str]
 
 
 def escaped(text: object) -> str:
@@ -30,21 +37,34 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return frame.to_markdown(index=False, disable_numparse=True) if len(frame) else ""
 
 
-def protocol(page: Page) -> str:
+def code(lines: Iterable[str]) -> str:
+    """Commands as they stand, however many backticks are in them; "" without any."""
+    text = "\n".join(line.replace("\n", " ") for line in lines)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}" if text else ""
+
+
+def protocol(page: Page, draw: Draw | None = None) -> str:
     """The page of a protocol."""
     view, about, shown = page.view, page.about, {section.name: it for section, it in page.sections}
     updates = f", {about['updates']} updates" if about["updates"] else ""
     parts = [
         f"# {escaped(view.title)}{' (preliminary)' if page.answer['preliminary'] else ''}",
-        f"Losses: {about['count']}, seeds: {about['seeds']}{updates}, on {escaped(about['devices'])}. "
+        f"Losses: {about['count']}, seeds: {about['seeds']}{updates}, on {escaped(about['devices'])}, {about['made']}. "
         f"Protocol {escaped(view.protocol)}.",
+        code(about["commands"]),
         "Synthetic speech: says little about people." if about["synthetic"] else "",
         *_answer(page.answer),
         "## Ranking",
-        *(part for name in view.sets for part in _ranking(view, name)),
+        *(part for one in shown["ranking"]["sets"] for part in _ranking(view, one, draw)),
         *_equal_time(shown.get("equal_time", {})),
         "## Throughput",
         cost(shown.get("cost", {}).get("table", {})),
+        *(
+            _picture(draw, f"cost-{number}", f"Gain over {view.baseline} against the time of a step", drawn)
+            for number, (_, drawn) in enumerate(shown.get("cost", {}).get("pictures", []), 1)
+        ),
+        *_balance(shown.get("balance", {}), draw),
         "## How it was measured",
         escaped(" ".join(shown["method"]["measured"])),
         *(["## Recordings", _list(shown["recordings"]["notes"])] if "recordings" in shown else []),
@@ -66,7 +86,11 @@ def throughput(models: list[dict[str, Any]]) -> str:
     """The page of throughput."""
     parts = ["# What each loss costs"]
     for one in models:
-        parts += [f"## {escaped(one['model'] or 'Model not known')}", cost(one["table"])]
+        parts += [f"## {escaped(one['model'] or 'Model not known')}", f"Measured {one['made']}.", cost(one["table"])]
+    if models:
+        parts.append(
+            "Measured again, on an idle machine, by `make bench`; a study measures its own losses when it ends."
+        )
     return _joined(parts if models else [*parts, "Throughput was not measured."])
 
 
@@ -91,7 +115,12 @@ def _answer(answer: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _ranking(view: View, test_set: str) -> list[str]:
+def _picture(draw: Draw | None, name: str, says: str, picture: Markup | None) -> str:
+    return f"![{escaped(says)}]({draw(name, picture)})" if draw is not None and picture else ""
+
+
+def _ranking(view: View, one: dict[str, Any], draw: Draw | None) -> list[str]:
+    test_set = one["name"]
     metrics = [*view.headline, *view.others]
     rows = [
         (
@@ -105,7 +134,9 @@ def _ranking(view: View, test_set: str) -> list[str]:
     ]
     heads = ["loss", "state", "overall", *(METRICS[metric].label for metric in metrics), "seeds"]
     note = f"Mean, gain over {view.baseline}, tie letters: tied losses share one. ◇: the loss optimises this metric."
-    return [f"### {escaped(test_set.replace('_', ' ').capitalize())}", table(heads, rows), escaped(note)]
+    says = f"Gain over {view.baseline} of every loss with its 95 % interval, {test_set.replace('_', ' ')} items"
+    drawn = _picture(draw, f"ranking-{test_set}", says, one["picture"])
+    return [f"### {escaped(test_set.replace('_', ' ').capitalize())}", table(heads, rows), escaped(note), drawn]
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -134,6 +165,22 @@ def _equal_time(it: dict[str, Any]) -> list[str]:
             table(heads, [(loss, *(cell for cells in kinds for cell in cells)) for loss, kinds in it["times"]]),
         ]
     return ["## Equal time", *parts] if parts else []
+
+
+def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
+    """How score follows the weights of a combination, and what each weighting leaves behind."""
+    drawn = [
+        _picture(draw, f"weights-{number}", f"Score over the weights of {group}", picture)
+        for number, (group, picture) in enumerate(it.get("sensitivity", []), 1)
+    ]
+    regrets = it.get("regret", [])
+    heads = ["combination", "set", "metric", "best fixed", "weighting", "mean", "regret"]
+    rows = [
+        tuple(row[key] for key in ("group", "test_set", "metric", "best", "name", "value", "share")) for row in regrets
+    ]
+    note = "Regret: (best fixed − it) / (best fixed − equal), with its 95 % interval (Fieller); quality: the selection score."
+    parts = [*drawn, table(heads, rows), note if rows else ""]
+    return ["## Weights", *parts] if any(parts) else []
 
 
 def _list(sentences: list[str]) -> str:

@@ -38,3 +38,9 @@ def listed(names: list[str], most: int = 6) -> str:
     if len(names) > most:
         names = [*names[: most - 1], f"{len(names) - most + 1} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def days(made: pd.Series) -> str:
+    """The days of times such as "2026-11-25T18:41:07": "2026-11-25", "2026-11-24 to 2026-11-25", "" of none."""
+    found = sorted({str(time)[:10] for time in made.dropna()})
+    return " to ".join(dict.fromkeys([found[0], found[-1]])) if found else ""

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, equal_time, listening, markdown, plots, search, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, regret, search, sections, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -91,8 +92,8 @@ SECTIONS = (
 
 def write_report(results: Results, folder: Path, analysis: Analysis | None = None) -> Path:
     """Write the index, throughput, a page a protocol (each .html and .md), ranking.csv, pairs.csv, throughput.csv, and
-    equal_time.csv where there is any, into `folder` (made if needed). Returns the path of index.html. Pages that other
-    commands make are kept; where one is not made yet, a page in its place tells how.
+    equal_time.csv and regret.csv where there is any, into `folder` (made if needed). Returns the path of index.html. Pages that
+    other commands make are kept; where one is not made yet, a page in its place tells how.
 
     analysis: that of `analyse(results)`, if the caller has it already. Each file appears whole or not at all; the index
     comes last. Raises ValueError for two runs of one loss and seed.
@@ -105,11 +106,14 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     if timed is not None:
         write(folder / "equal_time.csv", timed.ranking.to_csv(index=False))
-    pages = _pages(results, analysis, timed)
+    pages = pages_of(results, analysis, timed)
     for page in pages:
         page.view.media.place(folder / page.view.stem)
         write(folder / f"{page.view.stem}.html", html("protocol", page=page))
         write(folder / f"{page.view.stem}.md", markdown.protocol(page))
+    regrets = [regret.table(page.view, search.balances(page.view)) for page in pages]
+    if any(map(len, regrets)):
+        write(folder / "regret.csv", pd.concat([rows for rows in regrets if len(rows)]).to_csv(index=False))
     addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
     write(folder / "throughput.html", html("throughput", models=models))
@@ -124,14 +128,15 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
 def render(results: Results, analysis: Analysis, protocol: str | None = None) -> str:
     """The page of a protocol (the first, if none is named) as one string of HTML; the index where there is none."""
     timed = analyse(results.equal_time) if results.equal_time is not None else None
-    pages = [page for page in _pages(results, analysis, timed) if protocol in (None, page.view.protocol)]
+    pages = [page for page in pages_of(results, analysis, timed) if protocol in (None, page.view.protocol)]
     if not pages:
         return html("index", pages=[], measured=not results.throughput.empty)
     pages[0].view.media.place()
     return html("protocol", page=pages[0])
 
 
-def _pages(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
+def pages_of(results: Results, analysis: Analysis, timed: Analysis | None) -> list[Page]:
+    """The pages of all protocols. timed: the analysis of `results.equal_time`, where there is one."""
     protocols = [] if results.runs.empty else list(dict.fromkeys(results.runs["protocol"]))
     pages = []
     for protocol in protocols:

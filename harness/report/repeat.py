@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from harness import spec
+from harness.errors import UserError
 
 LOCAL = "http://127.0.0.1:5000"  # where `make ui` serves a store that is no server
 
@@ -43,6 +45,27 @@ def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     if rates == spec.default_rates(len(rates)):
         options["TRIALS"] = len(rates)
     return " ".join(["make study", *(f"{name}={_quoted(value)}" for name, value in options.items())])
+
+
+def whole(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
+    """The command that makes all of a study again; that of the loss where it was no study of ours, or not as its file says."""
+    known = _file(study["name"]) if study else {}
+    differs = {name for name in known if known[name] != study.get(name)} - {"seeds"}
+    if "losses" in differs and set(study["losses"]) < set(known["losses"]):  # what the file compares by now is more
+        differs.remove("losses")
+    if not known or differs:
+        return command(loss, weighting, study)
+    seeds = f" SEEDS={study['seeds']}" if study["seeds"] != known["seeds"] else ""
+    return f"make study STUDY={_quoted(study['name'])}{seeds}"
+
+
+@cache
+def _file(name: str) -> dict[str, Any]:
+    """What a study file of ours says, as a run keeps it; {} where there is none, or none that is valid any more."""
+    try:
+        return spec.load(name).model_dump(mode="json")
+    except UserError:
+        return {}
 
 
 def _quoted(value: object) -> str:

@@ -14,7 +14,7 @@ from harness.report import repeat, searched
 from harness.report.blocks import HEARD
 from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
-from harness.tracking import SETTLED, Tracker
+from harness.tracking import SETTLED, Tracker, made_at
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command void raced",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command study made void raced",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib "
-    "model",
+    "model made",
     "audio": "run_id item kind path worst",
     "fitting": "run_id metric step value",
     "summaries": "run_id test_set metric value",
@@ -49,9 +49,10 @@ class Results:
         version of the loss or of the harness), device, commit, updates, lr, params, targets (tuple of metric names the
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
-        (run id), experiment (id), command (that repeats the loss's runs, "" where not
-        known), void (share of the training items that the loss could say nothing of, NaN where that cannot be), raced (of a loss
-        that a race has dropped: after how many `seeds`, `of` how many, with which `looks`; else None).
+        (run id), experiment (id), command (that repeats the loss's runs, "" where not known), study (the command that repeats
+        all that it was compared with), made ("2026-11-25T18:41:07", UTC), void (share of the training items that the loss could
+        say nothing of, NaN where that cannot be), raced (of a loss that a race has dropped: after how many `seeds`, `of` how
+        many, with which `looks`; else None).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -62,7 +63,7 @@ class Results:
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
         edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib,
-        model (in whose training the step was measured).
+        model (in whose training the step was measured), made (UTC).
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run, and worst
         (bool: the item is one of those on which the loss did worst).
     notes: protocol -> sentences to print on its page (attribution of the corpora, flaws of the recordings).
@@ -238,6 +239,8 @@ def _row(
         "parent": _parent(run),
         "experiment": run.info.experiment_id,
         "command": "" if control else repeat.command(tags["loss"], tags["weighting"], content.get("study", {})),
+        "study": "" if control else repeat.whole(tags["loss"], tags["weighting"], content.get("study", {})),
+        "made": made_at(run),
         "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }
 
@@ -311,7 +314,7 @@ def _throughput(settled: list[Run]) -> pd.DataFrame:
     """The newest measurement of each loss with each model on each device."""
     rows = {}
     for run in (run for run in settled if run.data.tags["phase"] == "throughput"):
-        row = {**run.data.params, **run.data.metrics, "model": run.data.tags["model"]}
+        row = {**run.data.params, **run.data.metrics, "model": run.data.tags["model"], "made": made_at(run)}
         rows[tuple(row[name] for name in ("loss", "model", "device", "threads", "dtype"))] = row
     return _frame("throughput", list(rows.values()))[COLUMNS["throughput"].split()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,12 @@ from harness.errors import UserError
 from harness.losses.expressions import written
 from harness.losses.weightings import get_weighting
 from harness.metrics import METRICS
-from harness.report import search_plots
+from harness.report import regret, search_plots
 from harness.report.blocks import each
 from harness.report.numbers import number
 from harness.report.view import View, svg
 
 TAIL = 0.1  # share of the updates over which a weight that was learned is averaged
-LEAST_GRID = 3  # fixed balances, for a best one among them
 
 
 def section(view: View) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def section(view: View) -> dict[str, Any]:
     sensitive = sensitivity(balanced)
     shown = {
         "sensitivity": [(group, svg(search_plots.sensitivity(rows))) for group, rows in sensitive.items()],
-        "regret": regret(balanced),
+        "regret": regret.as_text(regret.table(view, balanced)),
         "weights": svg(search_plots.weights(curves[curves["name"].isin(moving)], moving)) if moving else None,
         "trials": [(name, svg(search_plots.trials(rows))) for name, rows in trials.groupby("loss", sort=False)],
         "importances": _shares(importances),
@@ -101,34 +100,9 @@ def sensitivity(balanced: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     for group, rows in balanced.dropna(subset=["ratio"]).groupby("group", sort=False):
         first = rows[rows["test_set"] == rows["test_set"].iloc[0]]
-        if first.loc[first["weighting"] == "fixed", "name"].nunique() >= LEAST_GRID:
+        if first.loc[first["weighting"] == "fixed", "name"].nunique() >= regret.LEAST_GRID:
             found[str(group)] = first
     return found
-
-
-def regret(balanced: pd.DataFrame) -> list[dict[str, str]]:
-    """How much of what the best fixed weight wins over `equal` each weighting leaves behind: (best - it) / (best - equal), one row
-    a weighting and metric on each test set, as text: group, test_set, metric, best (name), name, share.
-
-    The best of the grid is picked on these very scores, so that the share is rather too large. Where the best ties with `equal`
-    there is nothing to win, and no share.
-    """
-    rows = []
-    for key, own in balanced.groupby(["group", "test_set", "metric"], sort=False):
-        group, test_set, metric = map(str, cast("tuple[str, ...]", key))
-        grid, equal = own[own["weighting"] == "fixed"], own[own["weighting"] == "equal"]
-        if len(grid) < LEAST_GRID or equal.empty:
-            continue
-        best, zero = grid.sort_values("mean").iloc[-1], equal.iloc[0]
-        tied = best["mean"] <= zero["mean"] or bool(set(str(best["tie_group"])) & set(str(zero["tie_group"])))
-        for row in each(own[~own["weighting"].isin(["fixed", "equal"])]):
-            share = (best["mean"] - row.mean) / (best["mean"] - zero["mean"]) if not tied else np.nan
-            rows.append(
-                {"group": group, "test_set": test_set, "metric": METRICS[metric].label}
-                | {"best": str(best["name"]), "name": row.name, "value": number(metric, row.mean)}
-                | {"share": "nothing to win" if tied else f"{share:.2f}"}
-            )
-    return rows
 
 
 def _shares(importances: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:

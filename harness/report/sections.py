@@ -10,6 +10,7 @@ from markupsafe import Markup
 from harness.metrics import METRICS
 from harness.report import critical, fit, plots, raced, rank_plots, recognition, tables, verdict, words
 from harness.report.blocks import Block, each
+from harness.report.numbers import days
 from harness.report.overall import OVERALL
 from harness.report.view import View, svg
 from harness.tasks import TASKS
@@ -27,6 +28,8 @@ def about(view: View) -> dict[str, Any]:
         "count": int(view.losses["name"].nunique()),
         "seeds": _range(view.losses.groupby("name")["seed"].nunique()),
         "devices": words.listed(sorted(view.runs["device"].dropna().astype(str).unique())),
+        "made": days(view.runs["made"]),
+        "commands": [text for text in dict.fromkeys(view.losses["study"].dropna()) if text],
     }
 
 

@@ -54,15 +54,11 @@ def _with_gain(view: View, answer: dict) -> str:
 
 def _costs(view: View) -> list[str]:
     """What losses cost beside the reference, where that brought nothing, and what the best costs."""
-    rows = cost.of_protocol(view)
-    rows = rows[rows["step_ratio"].notna()] if len(rows) else rows
+    rows = cost.at_home(view)
     if rows.empty or not view.headline or not view.sets:
         return ["What the losses cost has not been measured beside the reference."]
-    own = rows[rows["device"].isin(view.runs["device"])]
-    place = str((own if len(own) else rows)["place"].iloc[0])
-    of_loss = rows[rows["place"] == place].set_index("loss")["step_ratio"]
-    names = view.losses.drop_duplicates("name").set_index("name")["loss"]
-    ratio = {str(name): float(of_loss[loss]) for name, loss in names.items() if loss in of_loss}
+    place = str(rows["place"].iloc[0])
+    ratio = dict(zip(rows["name"], rows["step_ratio"], strict=True))
     best = [a["loss"] for a in view.answers.get(view.sets[0], []) if "loss" in a]
     said = []
     dear = [n for n in dict.fromkeys(best) if ratio.get(n, 0.0) >= COSTLY and n != view.reference]

@@ -16,7 +16,7 @@ SCALE = {"pesq_wb": 0.3, "estoi": 0.06, "si_sdr": 2.0, "dnsmos_ovrl": 0.2}  # on
 RUN = {"task": "denoise", "corpus": "prompts", "model": "gru_small", "weighting": "", "reason": "", "stale": False}
 RUN |= {"device": "cpu (16 cores)", "commit": "abc1234", "updates": 800, "studies_read": 1, "preliminary": False}
 RUN |= {"losses_read": 3, "variant": "", "parent": "", "experiment": "7", "command": "make study STUDY=quick LOSS=x"}
-RUN |= {"void": np.nan, "raced": None}
+RUN |= {"void": np.nan, "raced": None, "study": "make study STUDY=quick", "made": "2026-11-24T21:05:00"}
 
 
 def synthetic(
@@ -105,7 +105,7 @@ def _throughput(gains: dict[str, float]) -> pd.DataFrame:
         ms = 0.4 * 1.25 ** (k % 12)
         row = {"loss": loss, "device": "cpu", "threads": 2, "dtype": "float32", "loss_ms": ms, "loss_ms_iqr": 0.1 * ms}
         row |= {"ratio_to_mse": ms / 0.4, "step_ms": 20 + ms, "updates_per_s": 1000 / (20 + ms)}
-        rows.append(row | {"audio_s_per_s": 32_000 / (20 + ms), "peak_mib": 300.0 + k})
+        rows.append(row | {"audio_s_per_s": 32_000 / (20 + ms), "peak_mib": 300.0 + k, "made": "2026-11-25T08:00:00"})
     return pd.DataFrame(rows)
 
 

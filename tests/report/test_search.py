@@ -69,36 +69,11 @@ def test_fixed_weights_lie_where_they_are_written_and_learned_ones_where_they_en
     assert "mse" not in ratio
 
 
-def test_regret_is_what_is_left_behind_of_what_the_best_fixed_weight_wins_over_equal(view):
-    rows = [row for row in search.regret(search.balances(view)) if row["metric"] == "SI-SDR"]
-    assert {row["name"] for row in rows} == {f"{PAIR} (uncertainty)"}
-    assert {row["best"] for row in rows} == {f"{PAIR} (fixed)"}
-    means = view.ranking[view.ranking["metric"] == "si_sdr"].set_index(["test_set", "loss"])["mean"]
-    for row in rows:
-        own = means[row["test_set"]]
-        best, learned, equal = (own[f"{PAIR} ({name})"] for name in ("fixed", "uncertainty", "equal"))
-        assert float(row["share"]) == pytest.approx((best - learned) / (best - equal), abs=0.006)
-        assert 0 < float(row["share"]) < 0.5
-
-
-def test_where_the_best_weight_ties_with_equal_there_is_nothing_to_win(make_results):
-    made = make_results(
-        {"mse": 0.5, **dict.fromkeys(GRID, 2.0), "equal": 2.0, "dwa": 1.9}, seeds=3, items=12, noise=0.3
-    )
-    made.runs["weighting"] = np.where(made.runs["role"] == "control", "", "fixed")
-    for name in ("equal", "dwa"):
-        made.runs.loc[made.runs["loss"] == name, ["weighting", "loss"]] = [name, PAIR]
-    tied = View(made, analyse(made), "p1")
-    rows = search.regret(search.balances(tied))
-    assert rows
-    assert {row["share"] for row in rows} == {"nothing to win"}
-
-
 def test_the_page_shows_sensitivity_regret_weights_trials_importances_and_front(results, view, monkeypatch):
     monkeypatch.setattr(page, "SECTIONS", [section for section in page.SECTIONS if section.name == "balance"])
     text = Tags(page.render(results, view.analysis)).text
     for words in (
-        "Weights and searches", "weight of pmsqe over that of si_sdr", "Regret", "log-variance", "Search: mse",
+        "Weights and searches", "weight of pmsqe over that of si_sdr", "Regret", "quality", "log-variance", "Search: mse",
         "lr 80 %, w2 20 %", "Front: mse", "lr=0.01", "2.50",
     ):  # fmt: skip
         assert words in text, words

@@ -1,0 +1,118 @@
+"""What a repository shows of its results: pages in Markdown with small pictures, and the part of its README that they answer.
+
+Texts alone, by where they are to lie; nothing in them is of the hour at which they were made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.metrics import METRICS
+from harness.report import advice, cost, markdown, page, tables
+from harness.report.drawing import standalone
+from harness.report.numbers import number, span, times
+from harness.report.ranking import Analysis, analyse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from markupsafe import Markup
+
+    from harness.report.page import Page
+    from harness.report.runs import Results
+    from harness.report.view import View
+
+MARK = "<!-- written by make results -->"
+PICTURES = "pictures"
+MAIN_TASK = "denoise"  # whose table stands in the README
+TOP = 8  # losses of it
+AGAIN = "These pages come from the runs in [runs](runs) alone. In a fresh clone the whole report is made of them by:"
+
+
+def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]) -> tuple[dict[str, str], str]:
+    """The pages and pictures of results by their path below `folder`, which is named as a README beside it names it, and the
+    section of that README. Each page is Markdown that begins with MARK. sources: the exports that the results were read from,
+    each by its path below `folder`, its number of runs and its hash."""
+    analysis = analyse(results)
+    timed = analyse(results.equal_time) if results.equal_time is not None else None
+    made = page.pages_of(results, analysis, timed)
+    texts: dict[str, str] = {}
+    for one in made:
+        texts[f"{one.view.stem}.md"] = markdown.protocol(one, _draw(texts, one.view.stem))
+    addresses = {one.view.protocol: (one.view.title, f"{one.view.stem}.md") for one in made}
+    texts["throughput.md"] = markdown.throughput(cost.models(results, analysis, addresses))
+    again = markdown.code([f"harness import {folder}/runs", "make report"])
+    listed = markdown.table(["export", "runs", "sha256"], sources)
+    texts["README.md"] = "\n".join([markdown.index(made), "## The runs", "", AGAIN, "", again, "", listed, ""])
+    marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
+    return marked, "\n\n".join(_section(made, analysis, texts, folder))
+
+
+def _draw(texts: dict[str, str], stem: str) -> markdown.Draw:
+    def draw(name: str, picture: Markup) -> str:
+        path = f"{PICTURES}/{stem}.{name}.svg"
+        texts[path] = standalone(str(picture))
+        return path
+
+    return draw
+
+
+def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder: str) -> Iterator[str]:
+    """The paragraph, the table of the main task and two of its pictures."""
+    judged = [one for one in made if advice.sentence(one.view)]
+    if not judged:
+        yield f"No loss has been judged yet: [{folder}]({folder}/README.md)."
+        return
+    lead = max(judged, key=_weight)
+    told = [*advice.sentences(lead.view), *(advice.sentence(one.view) for one in judged if one is not lead)]
+    yield "**Which loss should I use?** " + markdown.escaped(" ".join(told))
+    test_set = lead.view.sets[0]
+    heads, rows = top(lead.view, analysis, test_set)
+    yield markdown.table(heads, rows)
+    address = f"{folder}/{lead.view.stem}.md"
+    yield (
+        markdown.escaped(
+            f"{lead.view.title}, {test_set} items: gain over {lead.view.baseline} with its 95 % interval, tie letters; ◇: the loss "
+            f"optimises this metric. {lead.about['made']}, {lead.about['devices']}."
+        )
+        + f" [The whole table]({address}), [all pages]({folder}/README.md)."
+    )
+    for name in (f"ranking-{test_set}", "cost-1"):
+        path = f"{PICTURES}/{lead.view.stem}.{name}.svg"
+        if path in texts:
+            yield f"[![{name.split('-')[0]}]({folder}/{path})]({address})"
+
+
+def _weight(one: Page) -> tuple[bool, int]:
+    return one.view.task == MAIN_TASK, len(one.view.losses)
+
+
+def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[list[str]]]:
+    """The first losses of a ranking and the reference, as text: gains with their intervals, and the time of a step."""
+    table = tables.ranking_table(analysis, view.protocol, test_set, view.headline)
+    rows = [row for row in table if row["kind"] == "loss"]
+    rows = rows[:TOP] + [row for row in rows[TOP:] if row["loss"] == view.reference]
+    gains = analysis.gains[(analysis.gains["protocol"] == view.protocol) & (analysis.gains["test_set"] == test_set)]
+    gained = gains.set_index(["metric", "loss"])
+    steps = cost.at_home(view).set_index("name")
+    place = f" ({steps['place'].iloc[0]})" if len(steps) else ""
+
+    def cell(row: dict, metric: str) -> str:
+        own = row["cells"].get(metric)
+        if own is None:
+            return "–"
+        if (metric, row["loss"]) not in gained.index:
+            return f"{own['value']} {own['letters']}"
+        gain = gained.loc[(metric, row["loss"])]
+        told = number(metric, gain["gain"], True), span(metric, gain["low"], gain["high"], True), own["letters"]
+        return " ".join(filter(None, ("◇" if own["target"] else "", *told)))
+
+    def step(loss: str) -> str:
+        if loss not in steps.index:
+            return "–"
+        return f"{steps['updates_per_s'][loss]:.1f} updates/s, {times(steps['step_ratio'][loss])}"
+
+    heads = ["loss", "overall", *(METRICS[metric].label for metric in view.headline), f"step{place}"]
+    return heads, [
+        [row["loss"], row["place"], *(cell(row, metric) for metric in view.headline), step(row["loss"])] for row in rows
+    ]

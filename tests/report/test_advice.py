@@ -1,0 +1,100 @@
+import re
+
+import pandas as pd
+import pytest
+
+from harness.report import advice, publish
+from harness.report.ranking import analyse
+from harness.report.view import View
+
+GAINS = {"mse": 1.0, "si_sdr": 2.0, "twin": 2.0, "l1": 0.5}
+
+
+def view(results):
+    return View(results, analyse(results), "p1")
+
+
+@pytest.fixture(scope="module")
+def results(make_results):
+    made = make_results(GAINS, seeds=5, items=30, noise=0.2, targets={"si_sdr": ("si_sdr",)})
+    steps = {"mse": 20.0, "si_sdr": 50.0, "twin": 22.0, "l1": 20.0}
+    made.throughput = made.throughput.assign(model="gru_small", step_ms=made.throughput["loss"].map(steps))
+    return made
+
+
+def test_the_losses_that_nothing_beats_are_advised_and_the_cheapest_of_them_is_named(results):
+    said = " ".join(advice.sentences(view(results)))
+    assert said.startswith("denoise / prompts / gru_small (4 losses, 5 seeds): use ")
+    assert "use si_sdr or twin: no other" in said or "use twin or si_sdr: no other" in said
+    assert "The cheapest of them is twin, which takes 1.1 × the step of mse" in said
+    assert "On mismatched items the same are unbeaten." in said
+    assert "Preliminary" not in said
+
+
+def test_a_loss_that_is_best_on_one_metric_and_beaten_on_another_is_not_advised_for_all(make_results):
+    shift = {("si_sdr", "pesq_wb"): -1.5, ("twin", "si_sdr"): -1.5}
+    said = advice.sentence(view(make_results(GAINS, seeds=5, items=30, noise=0.05, shift=shift)))
+    assert "it depends on what counts: for PESQ-WB twin; " in said
+    assert "for SI-SDR si_sdr; " in said
+
+
+def test_few_seeds_stamp_the_advice(make_results):
+    own = view(make_results(GAINS, seeds=3, items=12, noise=0.05))
+    assert advice.sentences(own)[-1].startswith("Preliminary: 3 seeds; a full study has 5")
+    assert advice.sentence(own).endswith("(preliminary).")
+
+
+def test_where_nothing_parts_the_losses_no_loss_is_recommended_over_another(make_results):
+    own = view(make_results(dict.fromkeys(("mse", "l1"), 1.0), seeds=3, items=12, noise=2.0))
+    assert "nothing parts the losses for certain" in advice.sentence(own)
+
+
+def test_without_scores_there_is_no_advice(make_results):
+    made = make_results({"mse": 1.0}, items=6, seeds=1, diverged=(("mse", 0),))
+    made.runs = made.runs[made.runs["role"] != "control"]
+    assert advice.sentences(view(made)) == []
+    assert advice.sentence(view(made)) == ""
+
+
+@pytest.fixture(scope="module")
+def files(results, make_results):
+    """Of that protocol and another of another task, which has more losses: pages and the section of the README."""
+    made = make_results({"cross_entropy": 1.0, **{f"c{k}": 1.0 for k in range(4)}}, seeds=2, items=4, protocol="p2")
+    made.runs["task"] = "keywords"
+    for name in ("runs", "scores", "tuning"):
+        setattr(made, name, pd.concat([getattr(results, name), getattr(made, name)]))
+    made.notes |= results.notes
+    made.curves, made.throughput = made.curves.iloc[:0], results.throughput
+    return publish.files(made, "docs/results", [("runs/all", 30, "abc")])
+
+
+def test_the_section_of_the_readme_has_gains_with_intervals_throughput_and_two_pictures_of_the_pages(results, files):
+    pages, section = files
+    gains = analyse(results).gains.set_index(["test_set", "metric", "loss"])
+    gain = gains.loc[("matched", "pesq_wb", "twin")]
+    row = next(line for line in section.splitlines() if line.startswith("| twin"))
+    assert f"+{gain['gain']:.2f} \\[+{gain['low']:.2f}, +{gain['high']:.2f}\\]" in row
+    assert f"{1000 / (20 + 0.4 * 1.25**2):.1f} updates/s, 1.1 ×" in row
+    shown = [part.split(")")[0] for part in section.split("](docs/results/")[1:]]
+    assert [name.split(".")[1] for name in shown if name.endswith(".svg")] == ["ranking-matched", "cost-1"]
+    assert all(name in pages for name in shown)
+
+
+def test_a_page_says_how_when_and_on_what_it_was_measured_and_shows_its_pictures(files):
+    pages, _ = files
+    (name,) = [name for name in pages if name.startswith("denoise")]
+    text = pages[name]
+    assert text.startswith(publish.MARK)
+    for words in ("seeds: 5", "on cpu (16 cores), 2026-11-24. Protocol p1.", "make study STUDY=quick"):
+        assert words in text
+    assert text.count("](pictures/denoise-prompts-gru_small-p1.") == 3
+    assert "Measured 2026-11-25." in pages["throughput.md"]
+    assert f"]({name})" in pages["README.md"]
+    assert re.search(r"\| runs/all +\| 30 +\| abc ", pages["README.md"])
+
+
+def test_the_denoising_protocol_leads_whatever_else_is_published(files):
+    paragraph = files[1].split("\n\n")[0]
+    assert paragraph.index("denoise / prompts") < paragraph.index("keywords / prompts")
+    assert paragraph.endswith("(preliminary).")
+    assert "[The whole table](docs/results/denoise-" in files[1]
