@@ -19,7 +19,7 @@ STUDY_OPTIONS = $(BENCH_OPTIONS) $(call option,TASK,task) \
 	$(call option,MAX_HOURS,max-hours) $(if $(EQUAL_TIME),--equal-time) $(if $(RACING),--racing) $(if $(NO_CONTROLS),--no-controls)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan compare soak data gate report results bench atlas ui test test-all lint clean
+.PHONY: help setup study plan compare soak data gate report results claims bench atlas ui test test-all lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ report: setup ## write reports/ from the MLflow store alone
 
 results: setup ## write docs/results/ and the results in README.md from the exports in docs/results/runs
 	@$(BIN)/harness results
+
+claims: setup ## what the literature claims of losses, held against the runs: holds, fails, cannot tell
+	@$(BIN)/harness claims $(call option,TRACKING_URI,tracking-uri)
 
 bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
 	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from harness.commands import terminal
-from harness.commands.options import TrackingUri
+from harness.commands.options import Json, TrackingUri
 from harness.errors import UserError
 
 app = typer.Typer()
@@ -66,6 +67,23 @@ def results() -> None:
     with terminal.bar("importing") as show:
         pages = published.make(paths.RESULTS, paths.README, show)
     terminal.say(f"{len(pages)} pages and pictures in {paths.RESULTS}, and the results in {paths.README}")
+
+
+@app.command()
+def claims(tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
+    """Hold what the literature claims of losses against the runs of the store: holds, fails, cannot tell, or which study to run."""
+    from harness.report import claims, ranking, runs
+    from harness.report.claims import write
+    from harness.tracking import Tracker
+
+    results = runs.read(Tracker(tracking_uri))
+    checked = claims.check(results, ranking.analyse(results))
+    if as_json:
+        print(json.dumps(write.data(checked), indent=1))
+        return
+    for line in write.lines(checked):
+        terminal.line(line)
+    terminal.say(f"{len(checked)} claims: {write.counted(checked)}")
 
 
 def show_report(tracker: Any, protocol: str | None) -> None:

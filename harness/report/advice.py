@@ -84,7 +84,7 @@ def _cheapest(view: View, best: list[str]) -> list[str]:
     rows = rows[rows["name"].isin(best)]
     if rows.empty:
         return []
-    row = rows.sort_values("step_ratio").iloc[0]
+    row = rows.sort_values("step_ratio", kind="stable").iloc[0]
     ratio, place = times(float(row["step_ratio"])), row["place"]
     which = row["name"] if len(best) == 1 else f"The cheapest of them is {row['name']}, which"
     return [f"{which} takes {ratio} the step of {view.reference} ({place})."]

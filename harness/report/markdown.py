@@ -69,7 +69,7 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
         escaped(" ".join(shown["method"]["measured"])),
         *(["## Recordings", _list(shown["recordings"]["notes"])] if "recordings" in shown else []),
     ]
-    return _joined(parts)
+    return joined(parts)
 
 
 def index(pages: list[Page]) -> str:
@@ -79,7 +79,7 @@ def index(pages: list[Page]) -> str:
         parts.append("Nothing has been run yet. Start with `make study LOSS=si_sdr`.")
     for page in pages:
         parts += [f"## [{escaped(page.view.title)}]({page.view.stem}.md)", escaped(" ".join(page.answer["sentences"]))]
-    return _joined([*parts, "[What each loss costs](throughput.md)" if pages else ""])
+    return joined([*parts, "[What each loss costs](throughput.md)" if pages else ""])
 
 
 def throughput(models: list[dict[str, Any]]) -> str:
@@ -91,7 +91,7 @@ def throughput(models: list[dict[str, Any]]) -> str:
         parts.append(
             "Measured again, on an idle machine, by `make bench`; a study measures its own losses when it ends."
         )
-    return _joined(parts if models else [*parts, "Throughput was not measured."])
+    return joined(parts if models else [*parts, "Throughput was not measured."])
 
 
 def cost(found: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def cost(found: dict[str, Any]) -> str:
     for place, name in enumerate(found["places"]):
         own = [(loss, *cells[place * width : (place + 1) * width]) for loss, cells in found["rows"]]
         parts += [f"### {escaped(name)}", table(["loss", *found["heads"]], own)]
-    return _joined(parts if found["gpu"] else [*parts, "GPU: not measured."]).rstrip()
+    return joined(parts if found["gpu"] else [*parts, "GPU: not measured."]).rstrip()
 
 
 def _answer(answer: dict[str, Any]) -> list[str]:
@@ -187,5 +187,6 @@ def _list(sentences: list[str]) -> str:
     return "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
 
 
-def _joined(parts: Iterable[str]) -> str:
+def joined(parts: Iterable[str]) -> str:
+    """Paragraphs, those without text left out."""
     return "\n\n".join(part for part in parts if part) + "\n"

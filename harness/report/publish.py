@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.metrics import METRICS
-from harness.report import advice, cost, markdown, page, tables
+from harness.report import advice, claims, cost, markdown, page, tables
+from harness.report.blocks import each
+from harness.report.claims import write
 from harness.report.drawing import standalone
 from harness.report.numbers import number, span, times
 from harness.report.ranking import Analysis, analyse
@@ -43,9 +45,13 @@ def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]
     texts["throughput.md"] = markdown.throughput(cost.models(results, analysis, addresses))
     again = markdown.code([f"harness import {folder}/runs", "make report"])
     listed = markdown.table(["export", "runs", "sha256"], sources)
-    texts["README.md"] = "\n".join([markdown.index(made), "## The runs", "", AGAIN, "", again, "", listed, ""])
+    checked = claims.check(results, analysis)
+    texts["claims.md"] = write.page(checked)
+    told = f"[Claims of the literature, and what these runs say](claims.md): {write.counted(checked)}."
+    texts["README.md"] = markdown.joined([markdown.index(made).rstrip(), told, "## The runs", AGAIN, again, listed])
     marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
-    return marked, "\n\n".join(_section(made, analysis, texts, folder))
+    said = f"Of the literature's claims: {write.counted(checked)} ([claims]({folder}/claims.md))."
+    return marked, "\n\n".join([*_section(made, analysis, texts, folder), said])
 
 
 def _draw(texts: dict[str, str], stem: str) -> markdown.Draw:
@@ -94,8 +100,9 @@ def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[
     rows = rows[:TOP] + [row for row in rows[TOP:] if row["loss"] == view.reference]
     gains = analysis.gains[(analysis.gains["protocol"] == view.protocol) & (analysis.gains["test_set"] == test_set)]
     gained = gains.set_index(["metric", "loss"])
-    steps = cost.at_home(view).set_index("name")
-    place = f" ({steps['place'].iloc[0]})" if len(steps) else ""
+    costs = cost.at_home(view)
+    steps = {row.name: f"{row.updates_per_s:.1f} updates/s, {times(row.step_ratio)}" for row in each(costs)}
+    place = f" ({costs['place'].iloc[0]})" if len(costs) else ""
 
     def cell(row: dict, metric: str) -> str:
         own = row["cells"].get(metric)
@@ -107,12 +114,8 @@ def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[
         told = number(metric, gain["gain"], True), span(metric, gain["low"], gain["high"], True), own["letters"]
         return " ".join(filter(None, ("◇" if own["target"] else "", *told)))
 
-    def step(loss: str) -> str:
-        if loss not in steps.index:
-            return "–"
-        return f"{steps['updates_per_s'][loss]:.1f} updates/s, {times(steps['step_ratio'][loss])}"
-
     heads = ["loss", "overall", *(METRICS[metric].label for metric in view.headline), f"step{place}"]
     return heads, [
-        [row["loss"], row["place"], *(cell(row, metric) for metric in view.headline), step(row["loss"])] for row in rows
+        [row["loss"], row["place"], *(cell(row, metric) for metric in view.headline), steps.get(row["loss"], "–")]
+        for row in rows
     ]

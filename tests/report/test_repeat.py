@@ -45,3 +45,26 @@ def test_runs_are_found_in_the_ui_of_their_store_and_no_password_is_printed():
     assert repeat.ui("sqlite:////home/me/runs/mlflow.db") == "http://127.0.0.1:5000"
     assert repeat.ui("https://me:secret@host:8443/mlflow/") == "https://host:8443/mlflow"
     assert repeat.address("http://h", "3", "a/../b") == "http://h/#/experiments/3/runs/a%2F..%2Fb"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, "make study STUDY=quick"),
+        ({"seeds": 5}, "make study STUDY=quick SEEDS=5"),
+        ({"losses": ["snr"]}, "make study STUDY=quick LOSS=snr TASK=denoise"),
+        ({"model": "conv_tasnet"}, "make study STUDY=quick LOSS=snr TASK=denoise MODEL=conv_tasnet"),
+    ],
+)
+def test_a_study_as_its_file_says_is_made_again_by_its_name_and_another_loss_by_loss(overrides, expected):
+    assert repeat.whole("snr", "fixed", study(**overrides).model_dump(mode="json")).startswith(expected)
+
+
+def test_of_what_a_file_compares_some_is_made_again_by_the_study_whose_file_it_is():
+    some = spec.load("recipes", {"losses": ["log_mse + pmsqe"]}).model_dump(mode="json")
+    assert repeat.whole("log_mse + pmsqe", "fixed", some) == "make study STUDY=recipes"
+
+
+def test_a_study_whose_file_is_not_here_is_made_again_loss_by_loss():
+    assert "LOSS=snr" in repeat.whole("snr", "fixed", study().model_dump(mode="json") | {"name": "elsewhere"})
+    assert repeat.whole("snr", "fixed", {}) == ""
