@@ -233,7 +233,16 @@ class Scorer:
         self.overdue = {}
         each = enumerate(zip(estimates, cleans, names, strict=True))
         jobs = [(place, np.asarray(e), np.asarray(c), tuple(n)) for place, (e, c, n) in each]
-        return [self._result(job, future) for job, future in [(job, self._begin(job)) for job in jobs]]
+        # Ratios are a few sums, and would have every process import torch.
+        far = [(*job[:3], tuple(name for name in job[3] if name not in RATIOS)) for job in jobs]
+        begun = [self._begin(job) if job[3] else None for job in far]
+        near = [_score((*job[:3], tuple(name for name in job[3] if name in RATIOS))) for job in jobs]
+        scores = []
+        for job, part, future, (values, floored) in zip(jobs, far, begun, near, strict=True):
+            more = self._result(part, future) if future is not None else ({}, [])
+            values, floored = values | more[0], floored + more[1]
+            scores.append(({name: values[name] for name in job[3]}, [name for name in job[3] if name in floored]))
+        return scores
 
     def _begin(self, job: Job) -> ProcessFuture:
         if self._pool is None:
