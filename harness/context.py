@@ -72,6 +72,7 @@ class Context:
     make: fills the record and the folder of a planned run, and says what it came to, in place of a training; where only
         what surrounds one is wanted.
     controls: validation means of the controls, filled when first needed.
+    overdue: metrics that took too long, and of what, in the run that is being made.
     """
 
     study: spec.Study
@@ -83,6 +84,7 @@ class Context:
     make: Callable[[Context, Planned, outbox.Record, Path, Report], Outcome] | None = field(default=None, repr=False)
     sets: dict[str, Sequence[Any]] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
+    overdue: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items

@@ -25,13 +25,28 @@ def unknown(what: str, name: str, valid: Iterable[str], see: str) -> UserError:
     return UserError(f"unknown {what} {str(name)!r}: {hint} See all with: {see}")
 
 
+def _full(error: BaseException | None) -> str | None:
+    """What there was no space for, where an error, or one that it came from, says that a disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return str(error.filename or "temporary files")
+        if type(error).__name__ == "DiskFull" or "database or disk is full" in str(error):
+            return "the database"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def in_one_line(error: Exception) -> str:
     """What ended a trial, where, and what to change, in one line."""
     text = " ".join(scrubbed(str(error)).split())[:300]
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which would have to be imported to be named
         return f"out of memory: make `batch` or `scenes: seconds` smaller in the study, or take --device cpu ({text})"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left for {error.filename or 'temporary files'}: free some, then run the same command again"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        return (
+            f"out of memory: make `batch` or `scenes: seconds` smaller in the study, or take fewer --workers ({text})"
+        )
+    if (full := _full(error)) is not None:
+        return f"no space left for {full}: free some, then run the same command again"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"

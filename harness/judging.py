@@ -62,6 +62,9 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
         raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
     rows = []
     # What only some items can be judged by is not missing from the others.
+    late = {place: " ".join(over) for place, over in context.scorer.overdue.items()}
+    for place, over in late.items():
+        context.overdue.append(f"{over} of item {context.sets[test_set][place].id} of the {test_set} set")
     some = {name for values, _ in scores for name in values if name in METRICS} - set(names)
     for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
         about = {

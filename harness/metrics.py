@@ -4,25 +4,26 @@ PESQ is P.862.2 (wide band) and P.862 (narrow band) by `pesq`; STOI and ESTOI by
 `torchmetrics`; DNSMOS P.835 by the ONNX model that the `speechmos` wheel carries.
 
 A value is *missing* (NaN) only where the reference causes it: a silent or too short clean clip. An estimate that makes a
-metric fail gets the metric's floor and is named in `floored`, so that neither silence nor divergence is rewarded.
+metric fail, or hang, gets the metric's floor and is named in `floored`, so that neither silence nor divergence is rewarded.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from harness.process import limit_threads
 
 RATE = 16_000
+LIMIT = 120.0  # seconds for the metrics of one clip, which take less than one
+Score = tuple[dict[str, float], list[str]]  # metrics, and the names of those that fell to their floor
 DNSMOS_SAMPLES = 144_160  # 9.01 s, the length that the DNSMOS model was trained on
 QUIETEST = 2.0**-16  # peak below which a clip of 16 bits is silence
 DNSMOS_FIT = {  # published polynomials from the model's three outputs to the P.835 scale, highest power first
@@ -141,7 +142,7 @@ def _measure(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) ->
     return {name: values.get(name, np.nan) for name in names}
 
 
-def score(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> tuple[dict[str, float], list[str]]:
+def score(estimate: np.ndarray, clean: np.ndarray, names: Collection[str]) -> Score:
     """Metrics of one clip, and the names of those that fell to their floor.
 
     estimate, clean: (samples,) float at 16 kHz; other lengths or non-finite samples of the estimate make every metric fail.
@@ -185,48 +186,90 @@ class ScoringError(Exception):
         self.place, self.reason = place, reason
 
 
-def _score(job: tuple[int, np.ndarray, np.ndarray, tuple[str, ...]]) -> tuple[dict[str, float], list[str]]:
+Job = tuple[int, np.ndarray, np.ndarray, tuple[str, ...]]  # place, estimate, clean, names
+
+
+def _score(job: Job) -> Score:
     try:
         return score(*job[1:])
     except Exception as error:
         raise ScoringError(job[0], f"{type(error).__name__}: {error}") from error
 
 
-class Scorer:
-    """Scores lists of clips, in `processes` processes of one thread each (1: here). Close it, or use it in a `with`."""
+def _prepare() -> None:
+    """What a scoring process does before the time of its first clip begins."""
+    limit_threads(1)
+    import pystoi  # noqa: F401
 
-    def __init__(self, processes: int) -> None:
-        self.processes = processes
-        self._pool: ProcessPoolExecutor | None = None
+
+class Scorer:
+    """Scores lists of clips in `processes` processes of one thread each, because a metric that hangs can only be killed. Close
+    it, or use it in a `with`.
+
+    limit: seconds that a clip may take. A metric that takes longer falls to its floor, as one that fails does, or is missing
+    where the clean clip alone takes as long. overdue: of the last call, the places of such clips and those metrics.
+    """
+
+    def __init__(self, processes: int, limit: float = LIMIT) -> None:
+        self.processes, self.limit = max(processes, 1), limit
+        self.overdue: dict[int, list[str]] = {}
+        self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Scorer:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.stop()
+            self._pool.join()
 
     def __call__(
         self, estimates: Sequence[np.ndarray], cleans: Sequence[np.ndarray], names: Sequence[Collection[str]]
-    ) -> list[tuple[dict[str, float], list[str]]]:
+    ) -> list[Score]:
         """Per clip: the metrics and which of them were floored. names: for each clip, some of `OF_CLIPS`.
 
         Raises ScoringError where a metric raises, or takes its process down with it.
         """
+        self.overdue = {}
         each = enumerate(zip(estimates, cleans, names, strict=True))
         jobs = [(place, np.asarray(e), np.asarray(c), tuple(n)) for place, (e, c, n) in each]
-        if self.processes <= 1:
-            return [_score(job) for job in jobs]
+        # Ratios are a few sums, and would have every process import torch.
+        far = [(*job[:3], tuple(name for name in job[3] if name not in RATIOS)) for job in jobs]
+        begun = [self._begin(job) if job[3] else None for job in far]
+        near = [_score((*job[:3], tuple(name for name in job[3] if name in RATIOS))) for job in jobs]
+        scores = []
+        for job, part, future, (values, floored) in zip(jobs, far, begun, near, strict=True):
+            more = self._result(part, future) if future is not None else ({}, [])
+            values, floored = values | more[0], floored + more[1]
+            scores.append(({name: values[name] for name in job[3]}, [name for name in job[3] if name in floored]))
+        return scores
+
+    def _begin(self, job: Job) -> ProcessFuture:
         if self._pool is None:
             # Spawned, because a fork of a process with CUDA or threads is unsafe; the children never import the trainer.
-            self._pool = ProcessPoolExecutor(
-                self.processes, get_context("spawn"), initializer=limit_threads, initargs=(1,)
-            )
-        scores: list[tuple[dict[str, float], list[str]]] = []
+            self._pool = ProcessPool(self.processes, context=get_context("spawn"), initializer=_prepare)
+        return self._pool.schedule(_score, args=(job,), timeout=self.limit)
+
+    def _result(self, job: Job, future: ProcessFuture) -> Score:
         try:
-            for one in self._pool.map(_score, jobs, chunksize=4):
-                scores.append(one)
-        except BrokenProcessPool as error:
-            self._pool = None  # the next trial gets a new one
-            raise ScoringError(len(scores), "a scoring process died at this clip or one of the next") from error
-        return scores
+            return future.result()
+        except TimeoutError:
+            if len(job[3]) > 1:
+                return self._one_by_one(job)
+            return self._overdue(job, job[3][0])
+        except ProcessExpired as error:
+            raise ScoringError(job[0], "a scoring process died at this clip") from error
+
+    def _one_by_one(self, job: Job) -> Score:
+        """Each metric in a time of its own."""
+        scores = [self._result(alone, self._begin(alone)) for alone in [(*job[:3], (name,)) for name in job[3]]]
+        return {n: v for values, _ in scores for n, v in values.items()}, [n for _, floored in scores for n in floored]
+
+    def _overdue(self, job: Job, name: str) -> Score:
+        place, _, clean, _ = job
+        self.overdue.setdefault(place, []).append(name)
+        try:
+            self._begin((place, clean, clean, (name,))).result()
+        except TimeoutError:
+            return {name: np.nan}, []
+        return {name: METRICS[name].floor}, [name]

@@ -102,10 +102,14 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
     }
     parent = context.parent(planned.loss, planned.weighting)
     record = outbox.Record(context.tracker, context.study.task, planned.title, parent, tags, params)
+    context.overdue.clear()
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             with usage.watched(context.device) as used:
                 outcome = (context.make or make)(context, planned, record, Path(folder), report)
+            if context.overdue:
+                late = f"taken as failed after {context.scorer.limit:g} s: {'; '.join(dict.fromkeys(context.overdue))}"
+                outcome.reason = "; ".join(filter(None, (outcome.reason, late)))
             record.log_at(used.points())
             record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:

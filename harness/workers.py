@@ -176,8 +176,9 @@ def run_processes(
         raise
     killed = [process for process in processes if process.exitcode not in (0, 1)]
     if killed:
+        memory = "; the system does so where memory is short: take fewer --workers" if killed[0].exitcode == -9 else ""
         view.failures.append(
-            f"{len(killed)} of {workers} workers stopped early (exit code {killed[0].exitcode}); "
+            f"{len(killed)} of {workers} workers stopped early (exit code {killed[0].exitcode}{memory}); "
             "run the same command again to go on"
         )
 

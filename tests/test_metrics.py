@@ -1,6 +1,4 @@
 import importlib.util
-import os
-import signal
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torchmetrics.functional.audio import scale_invariant_signal_distortion_rati
 
 from harness import metrics
 from harness.metrics import METRICS, OF_CLIPS, Scorer, ScoringError, score
+from tests import faulty
 from tests.real import mixtures
 
 RATE = 16_000
@@ -226,29 +225,47 @@ def test_as_many_estimates_as_references_are_needed(pair):
         Scorer(1)([pair[0]], [], [CHEAP])
 
 
+def at_fault(clip, how):
+    return np.concatenate([[np.float32(how)], clip[1:]])
+
+
 def test_a_metric_that_raises_names_the_clip(pair, monkeypatch):
     estimate, clean = pair
-
-    def raising(estimate, clean, names):
-        raise ZeroDivisionError("no frames")
-
-    scorer = Scorer(1)
-    assert len(scorer([estimate], [clean], [CHEAP])) == 1
-    monkeypatch.setattr(metrics, "_measure", raising)
-    with pytest.raises(ScoringError, match="ZeroDivisionError: no frames") as caught:
-        scorer([np.zeros(3, np.float32), estimate], [clean, clean], [(), CHEAP])
+    monkeypatch.setattr(metrics, "_score", faulty.scored)
+    with Scorer(1) as scorer, pytest.raises(ScoringError, match="ZeroDivisionError: no frames") as caught:
+        scorer([estimate, at_fault(estimate, faulty.RAISES)], [clean] * 2, [("snr",), ("snr", "pesq_wb")])
     assert caught.value.place == 1
 
 
-def test_a_scoring_process_that_dies_ends_one_call_and_not_the_next(pair):
+def test_a_scoring_process_that_dies_ends_one_call_and_not_the_next(pair, monkeypatch):
     estimate, clean = pair
-    with Scorer(2) as pool:
-        first = pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
-        for number in list(pool._pool._processes):
-            os.kill(number, signal.SIGKILL)
-        with pytest.raises(ScoringError, match="a scoring process died"):
-            pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
-        again = pool([estimate] * 3, [clean] * 3, [CHEAP] * 3)
-    for (values, floored), (before, floored_before) in zip(again, first, strict=True):
-        assert values == pytest.approx(before, rel=1e-9)  # sums of another process may differ in their last digit
-        assert floored == floored_before
+    monkeypatch.setattr(metrics, "_score", faulty.scored)
+    with Scorer(1) as scorer:
+        first = scorer([estimate], [clean], [("pesq_wb",)])
+        with pytest.raises(ScoringError, match="a scoring process died") as caught:
+            scorer([estimate, at_fault(estimate, faulty.DIES)], [clean] * 2, [("pesq_wb",)] * 2)
+        assert caught.value.place == 1
+        assert scorer([estimate], [clean], [("pesq_wb",)]) == first
+
+
+def test_a_metric_that_hangs_falls_to_its_floor_is_missing_where_the_clean_clip_hangs_and_all_else_is_scored(
+    pair, monkeypatch
+):
+    estimate, clean = pair
+    monkeypatch.setattr(metrics, "_score", faulty.scored)
+    hanging, names = at_fault(estimate, faulty.HANGS), ("pesq_wb", "snr")
+    with Scorer(1) as scorer:
+        scorer([estimate], [clean], [names])  # and the process is ready
+        scorer.limit = 2.0
+        fine, floored, missing = scorer(
+            [estimate, hanging, hanging], [clean, clean, at_fault(clean, faulty.HANGS)], [names] * 3
+        )
+        assert scorer.overdue == {1: ["pesq_wb"], 2: ["pesq_wb"]}
+        assert scorer([estimate], [clean], [names]) == [fine]
+        assert scorer.overdue == {}
+    assert fine[0] == pytest.approx(score(estimate, clean, names)[0])
+    assert floored[0]["pesq_wb"] == METRICS["pesq_wb"].floor
+    assert floored[1] == ["pesq_wb"]
+    assert floored[0]["snr"] == pytest.approx(fine[0]["snr"], abs=0.1)
+    assert np.isnan(missing[0]["pesq_wb"])
+    assert missing[1] == []

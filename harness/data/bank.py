@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from harness import paths
-from harness.data import archives
+from harness.data import archives, seal
 from harness.data.audio import SAMPLE_RATE
 from harness.data.build import build
 from harness.data.corpora import Card
@@ -135,11 +135,13 @@ def placed(folder: Path) -> Iterator[Path]:
     scratch.chmod(0o755)  # mkdtemp's 0700 would keep a shared disk to one user
     try:
         yield scratch
+        seal.close(scratch)
         try:
             os.rename(scratch, folder)
         except OSError:
-            if not (folder / "bank.json").is_file():
-                raise
+            if not (folder / "bank.json").is_file():  # what is left of a bank
+                shutil.rmtree(folder)
+                os.rename(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -177,7 +179,8 @@ def _listing(root: Path) -> str:
 
 
 def opened(card: Card, folder: Path) -> Bank:
-    """The bank that lies in a folder."""
+    """The bank that lies in a folder. UserError where a file of it is damaged."""
+    seal.check(folder)
     text = {"clip": str, "name": str, "voice": str, "split": str, "label": str, "noise": str}
     clips = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False, na_values={"snr": [""]})
     spans = (
