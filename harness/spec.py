@@ -149,6 +149,7 @@ class Study(_Strict):
             raise UserError(
                 f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
             )
+        self._heard(info)
         for name in self.objectives:
             if name not in task.objectives:
                 raise unknown("objective", name, task.objectives, "harness study --help")
@@ -165,6 +166,15 @@ class Study(_Strict):
             if len(group) < 2:
                 raise UserError(f"identities: {', '.join(group) or 'an empty group'} must tie with another loss")
         return self
+
+    def _heard(self, info: models.ModelInfo) -> None:
+        """Whether the scenes give what the model takes."""
+        given = (*tasks.get(self.task).given, *self.scenes.adds)
+        if missing := [name for name in info.fields if name not in given]:
+            of_rooms = " (give them: scenes: {rooms: shoebox, channels: 2})" if missing == ["channels"] else ""
+            raise UserError(
+                f"model {self.model!r} takes {', '.join(missing)}, which these scenes of task {self.task!r} do not give{of_rooms}"
+            )
 
     def _weighed(self) -> None:
         """Whether every weighting can weigh every combination."""

@@ -15,7 +15,9 @@ from harness import metrics, signal
 from harness.data.audio import SAMPLE_RATE
 from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
 from harness.data.progress import Progress
+from harness.data.room_scenes import open_room_scenes
 from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
+from harness.models.registry import inputs
 from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
 
 Clip = np.ndarray
@@ -59,6 +61,8 @@ class Denoise(Task):
     ) -> Scenes | PairScenes:
         if isinstance(rule, PairRule):
             return open_pair_scenes(corpus, rule, data_dir, say, progress)
+        if rule.rooms:
+            return open_room_scenes(corpus, rule, data_dir, say, progress)
         return open_scenes(corpus, rule, data_dir, say, progress)
 
     def outputs(
@@ -67,7 +71,8 @@ class Denoise(Task):
         """Estimates of clips of any length, one at a time, so that padding plays no part."""
         model.eval()
         with torch.inference_mode():
-            clips = [model(e["noisy"][None].to(device))["estimate"][0].float().cpu().numpy() for e in examples]
+            taken = [[example[name][None].to(device) for name in inputs(model)] for example in examples]
+            clips = [model(*fields)["estimate"][0].float().cpu().numpy() for fields in taken]
         model.train()
         return clips
 
