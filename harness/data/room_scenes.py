@@ -80,7 +80,7 @@ class RoomScenes(Scenes):
             noise = self.kinds[item.noise].render(np.array([item.plan]), dry.shape[-1], torch.device("cpu"))
         where, level = np.array([item.room]), torch.tensor([item.level])
         if item.holds == "noise":
-            heard, _ = self.rooms.hear(going_on(noise), where, NOISE, self.rule.channels or 1)
+            heard = self.rooms.hear(going_on(noise), where, NOISE, self.rule.channels or 1)
             power = heard[:, 0].square().mean().clamp(min=QUIETEST)
             noisy, clean = within_scale(heard * (10 ** (level / 10) / power).sqrt()), torch.zeros_like(dry)
         else:
@@ -101,8 +101,8 @@ class RoomScenes(Scenes):
         """What is heard, and the speech in it, (items, channels, samples), and the clean speech, (items, samples), of sources as
         `Rooms.hear` takes them; scaled together so that none clips."""
         channels = self.rule.channels or 1
-        speech, clean = self.rooms.hear(dry, rooms, TALKERS[0], channels)
-        heard, _ = self.rooms.hear(noise, rooms, NOISE, channels)
+        speech, clean = self.rooms.hear_talker(dry, rooms, TALKERS[0], channels)
+        heard = self.rooms.hear(noise, rooms, NOISE, channels)
         noise_gain, gain = gains(speech[:, 0], heard[:, 0], snr, level)
         noisy = speech + noise_gain[:, None, None] * heard
         peaks = torch.stack([part.abs().flatten(1).amax(1) for part in (noisy, speech, clean)]).amax(0)

@@ -54,19 +54,34 @@ class Rooms:
         """The rooms of a split."""
         return np.flatnonzero(self.table.split == split)
 
-    def hear(
+    def hear(self, dry: torch.Tensor, rooms: np.ndarray, source: int, microphones: int) -> torch.Tensor:
+        """What microphones hear of a source, (batch, microphones, samples). dry: (batch, RUN_UP + samples + LEAD); rooms:
+        (batch,)."""
+        return filtered(dry, self._response(dry, rooms, source, microphones))
+
+    def hear_talker(
         self, dry: torch.Tensor, rooms: np.ndarray, source: int, microphones: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What microphones hear of a source, (batch, microphones, samples), and its direct sound with the early reflections at the
-        reference, (batch, samples). dry: (batch, RUN_UP + samples + LEAD); rooms: (batch,)."""
-        response = torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device)
-        early = response[:, 0].clone()
-        early[:, LEAD + EARLY + 1 :] = 0
-        size = dry.shape[-1]
-        # What a transform of no more than the signal's length wraps around falls into the run-up.
-        filters = torch.fft.rfft(torch.cat([response, early[:, None]], 1), n=size)
-        heard = torch.fft.irfft(torch.fft.rfft(dry)[:, None] * filters, n=size)[..., RUN_UP + LEAD :]
+        """The same, and the direct sound with the early reflections at the reference, (batch, samples)."""
+        response = self._response(dry, rooms, source, microphones)
+        early = response[:, :1].clone()
+        early[..., LEAD + EARLY + 1 :] = 0
+        heard = filtered(dry, torch.cat([response, early], 1))
         return heard[:, :-1], heard[:, -1]
+
+    def _response(self, dry: torch.Tensor, rooms: np.ndarray, source: int, microphones: int) -> torch.Tensor:
+        return torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device)
+
+
+def filtered(dry: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+    """A source by several responses, (batch, responses, samples). dry: (batch, RUN_UP + samples + LEAD); responses: (batch,
+    responses, TAPS)."""
+    from scipy.fft import next_fast_len
+
+    samples, size = dry.shape[-1] - TAPS, next_fast_len(dry.shape[-1], real=True)
+    # What the transform's circle wraps around falls into the run-up.
+    heard = torch.fft.irfft(torch.fft.rfft(dry, n=size)[:, None] * torch.fft.rfft(responses, n=size), n=size)
+    return heard[..., TAPS : TAPS + samples]
 
 
 def after_silence(dry: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
 from harness.data.progress import Progress
 from harness.data.room_scenes import open_room_scenes
 from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
-from harness.models.registry import inputs
+from harness.models import inputs
 from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
 
 Clip = np.ndarray
