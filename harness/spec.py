@@ -291,7 +291,7 @@ def rule_of(task_name: str, corpus: str) -> type[SceneRule]:
 def check_fit(expression: str, task_name: str) -> Combination:
     """The combination, if the task provides its fields; else UserError naming the field and the tasks that would do."""
     combination = losses.parse(expression)
-    have = {name: fields.available({*task.given, *task.predicted, "parameters"}) for name, task in tasks.TASKS.items()}
+    have = {name: fields.available({*task.offered, "parameters"}) for name, task in tasks.TASKS.items()}
     missing = [field for field in combination.fields if field not in have[task_name]]
     if missing:
         able = [name for name, names in have.items() if names >= set(combination.fields)]

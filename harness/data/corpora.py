@@ -155,6 +155,10 @@ class Card(_Strict):
         """Whether it is had from its publisher, and only when it is named."""
         return bool(self.archives)
 
+    def talker(self, voice: str) -> str:
+        """Who speaks in a folder of recordings: in `es_MX_f_Allison` and `en_US_f_Allison` the same person."""
+        return voice.rpartition("_")[2] if self.layout == "voice_folders" else voice
+
     def digest(self) -> str:
         """Hash of all that the card says of the bank's contents."""
         made, decoded = {"maker", "shape", "talkers", "minutes"}, {"layout", "contents", "leave_out", "split"}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from harness import metrics, signal
+from harness import metrics
 from harness.data.audio import SAMPLE_RATE
-from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
+from harness.data.pair_scenes import PairRule, open_pair_scenes
 from harness.data.progress import Progress
 from harness.data.room_scenes import open_room_scenes
-from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
+from harness.data.scenes import MixtureRule, SceneRule, open_scenes
 from harness.models import inputs
+from harness.tasks import masks
 from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
+from harness.tasks.task import Scenes as TaskScenes
 
 Clip = np.ndarray
 
@@ -33,19 +35,23 @@ class Denoise(Task):
     kind = "speech"
     corpus = "prompts"
     model = "gru_mask"
-    rule = MixtureRule
+    rule: ClassVar[type[SceneRule]] = MixtureRule
     controls = ("unprocessed", "oracle_mask", "oracle_psm")
     explained = (
         "The oracle rows show the ceiling of a mask: the ideal magnitude mask with the noisy phase, and the "
         "phase-sensitive mask."
     )
-    judged = metrics.OF_CLIPS
-    watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
+    judged: ClassVar[tuple[str, ...]] = metrics.OF_CLIPS
+    watched: ClassVar[tuple[str, ...]] = ("pesq_wb", "stoi", "estoi", "si_sdr")
     listening: ClassVar = {"matched": 2, "mismatched": 1}  # items of each judged set whose sound is kept
     worst: ClassVar = {"matched": 1, "mismatched": 1}  # and those on which a training of the shown seed does worst
     # Selection: each metric as the share of the way from the unprocessed mixture to this oracle (its ceiling for a mask).
-    quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
-    objectives = ("quality", *watched)
+    quality: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("pesq_wb", "oracle_mask"),
+        ("estoi", "oracle_mask"),
+        ("si_sdr", "oracle_psm"),
+    )
+    objectives: ClassVar[tuple[str, ...]] = ("quality", *watched)
 
     @property
     def rules(self) -> Mapping[str, type[SceneRule]]:
@@ -54,11 +60,11 @@ class Denoise(Task):
     def open(
         self,
         corpus: str,
-        rule: MixtureRule | PairRule,
+        rule: Any,
         data_dir: Path | None,
         say: Callable[[str], None],
         progress: Progress,
-    ) -> Scenes | PairScenes:
+    ) -> TaskScenes:
         if isinstance(rule, PairRule):
             return open_pair_scenes(corpus, rule, data_dir, say, progress)
         if rule.rooms:
@@ -76,24 +82,13 @@ class Denoise(Task):
         model.train()
         return clips
 
-    def control(
-        self, name: str, examples: Sequence[Fields], scenes: Scenes | PairScenes, model: type[nn.Module]
-    ) -> list[Clip]:
+    def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Clip]:
         mask_max = getattr(model, "mask_max", 1.0)
         return [self.ideal(name, example["noisy"], example["clean"], mask_max) for example in examples]
 
     def ideal(self, name: str, noisy: torch.Tensor, clean: torch.Tensor, mask_max: float) -> Clip:
-        """What a control makes of a clip: itself, or an ideal mask in [0, mask_max] on the noisy phase.
-
-        `oracle_mask`: |S| / |X|, the ceiling of PESQ and STOI. `oracle_psm`: Re(S / X), the phase-sensitive mask (Erdogan
-        et al. 2015), the ceiling of SI-SDR.
-        """
-        if name == "unprocessed":
-            return noisy.numpy()
-        mixture, speech = (signal.stft(signal.pad_to_hop(clip[None])) for clip in (noisy, clean))
-        ratio = speech * mixture.conj() / signal.power(mixture)
-        mask = (ratio.abs() if name == "oracle_mask" else ratio.real).clamp(0, mask_max)
-        return signal.istft(mixture * mask, noisy.shape[-1])[0].numpy()
+        """What a control makes of a clip: itself, or an ideal mask."""
+        return noisy.numpy() if name == "unprocessed" else masks.ideal(name, noisy, clean, mask_max).numpy()
 
     def score(
         self,
