@@ -35,7 +35,7 @@ class Separate(Denoise):
     given = ("noisy", "sources")
     predicted = ("estimates",)
     model = "gru_mask_pair"
-    rule = TalkerRule  # type: ignore[assignment]
+    rule = TalkerRule
     picked = False
     judged = (metrics.IMPROVEMENT, "pesq_wb", "estoi")
     watched = judged
