@@ -14,6 +14,7 @@ from harness.data.bank import Bank, open_bank
 from harness.data.room_scenes import RoomScenes, open_room_scenes
 from harness.data.rooms import Rooms, open_rooms
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from harness.data.talker_scenes import TalkerRule, TalkerScenes, open_talker_scenes
 from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
 from harness.data.word_scenes import TASKS, WordScenes, open_word_scenes
 
@@ -41,6 +42,12 @@ def shoebox() -> Rooms:
 def room_scenes(**rule: Any) -> RoomScenes:
     """Prompts with all noises in rooms, by the default rule, or with some of it changed."""
     return open_room_scenes("prompts", MixtureRule(rooms="shoebox", **rule), say=lambda text: None)
+
+
+@lru_cache(maxsize=8)
+def talker_scenes(**rule: Any) -> TalkerScenes:
+    """Prompts of two people at once, by the default rule, or with some of it changed."""
+    return open_talker_scenes("prompts", TalkerRule(**rule), say=lambda text: None)
 
 
 @lru_cache(maxsize=8)

@@ -120,14 +120,16 @@ class Denoise(Task):
         """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`; of the shown seed also those
         of the items whose SI-SDR gained least over the mixture, in `audio/worst`."""
         first = range(min(self.listening.get(judged.test_set, 0), len(judged.ids)))
-        _keep(folder / "audio", judged, first, picture)
+        keep_clips(folder / "audio", judged, first, picture)
         worst = self.worst.get(judged.test_set, 0)
         if worst and judged.seed == SHOWN_SEED:
             noisy, clean = ([example[field].numpy() for example in judged.examples] for field in ("noisy", "clean"))
             before = [metrics.score(*pair, ("si_sdr",))[0]["si_sdr"] for pair in zip(noisy, clean, strict=True)]
             gain = judged.scores["si_sdr"].to_numpy(dtype=float) - before
             known = np.flatnonzero(np.isfinite(gain))
-            _keep(folder / "audio" / "worst", judged, known[np.argsort(gain[known], kind="stable")][:worst], picture)
+            keep_clips(
+                folder / "audio" / "worst", judged, known[np.argsort(gain[known], kind="stable")][:worst], picture
+            )
 
     def selection(
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
@@ -148,7 +150,8 @@ class Denoise(Task):
         return float(np.clip((means[objective] - low) / (high - low), -1, 1)) if high > low else 0.0
 
 
-def _keep(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:
+def keep_clips(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:
+    """Keep noisy, clean and estimate of the items at these places, as WAV and as a spectrogram."""
     import soundfile
 
     for place in places:

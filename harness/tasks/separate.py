@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from harness.data.scenes import SceneRule
 from harness.data.talker_scenes import TalkerRule, TalkerScenes, open_talker_scenes
 from harness.models import inputs
 from harness.tasks import masks
-from harness.tasks.denoise import Denoise
+from harness.tasks.denoise import Denoise, keep_clips
 from harness.tasks.task import Fields, Judged, Scores
 
 Clips = np.ndarray
@@ -45,7 +45,6 @@ class Separate(Denoise):
         "The control unprocessed gives the mixture for each talker. The oracle rows show the ceiling of a mask: of each talker the "
         "ideal magnitude mask with the phase of the mixture, and the phase-sensitive mask."
     )
-    worst: ClassVar = {}
 
     @property
     def offered(self) -> set[str]:
@@ -93,16 +92,17 @@ class Separate(Denoise):
         scorer: metrics.Scorer,
     ) -> list[Scores]:
         """Of each item the means over those who talk."""
+        orders = [best_order(output, example) for output, example in zip(outputs, examples, strict=True)]
+        ordered = [output[list(order)] for output, order in zip(outputs, orders, strict=True)]
         jobs = []
-        for output, example, asked in zip(outputs, examples, names, strict=True):
+        for output, example, asked in zip(ordered, examples, names, strict=True):
             clips = tuple(dict.fromkeys("si_sdr" if name == metrics.IMPROVEMENT else name for name in asked))
-            ordered, sources = output[list(best_order(output, example))], example["sources"].numpy()
-            jobs.append([(ordered[talker], sources[talker], clips) for talker in talking(example)])
+            jobs.append([(output[talker], example["sources"][talker].numpy(), clips) for talker in talking(example)])
         flat = [job for own in jobs for job in own]
-        scored = iter(scorer(*map(list, zip(*flat, strict=True)))) if flat else iter(())
+        scored = iter(scorer(*map(list, zip(*flat, strict=True))) if flat else ())
         return [
             self._together(output, example, asked, [next(scored) for _ in own])
-            for output, example, asked, own in zip(outputs, examples, names, jobs, strict=True)
+            for output, example, asked, own in zip(ordered, examples, names, jobs, strict=True)
         ]
 
     def _together(
@@ -121,32 +121,24 @@ class Separate(Denoise):
         floored = [
             name for name in asked if name in fell or (name == metrics.IMPROVEMENT in values and "si_sdr" in fell)
         ]
-        order = best_order(output, example)
         for talker in set(range(TALKERS)) - set(talking(example)):
-            values[metrics.ATTENUATION] = metrics.attenuation(output[order[talker]], noisy)
+            values[metrics.ATTENUATION] = metrics.attenuation(output[talker], noisy)
             if values[metrics.ATTENUATION] <= metrics.METRICS[metrics.ATTENUATION].floor:
                 floored.append(metrics.ATTENUATION)
         return values, floored
 
     def keep(self, folder: Path, judged: Judged, picture: Callable[..., bytes]) -> None:
         """As for denoisers, each talker by himself."""
-        first = range(min(self.listening.get(judged.test_set, 0), len(judged.ids)))
-        apart = [(place, talker) for place in first for talker in range(TALKERS)]
-        super().keep(
-            folder,
-            judged._replace(
-                ids=[f"{judged.ids[place]}/{talker + 1}" for place, talker in apart],
-                examples=[
-                    {"noisy": judged.examples[place]["noisy"], "clean": judged.examples[place]["sources"][talker]}
-                    for place, talker in apart
-                ],
-                outputs=[
-                    judged.outputs[place][best_order(judged.outputs[place], judged.examples[place])[talker]]
-                    for place, talker in apart
-                ],
-            ),
-            picture,
-        )
+        places = range(min(self.listening.get(judged.test_set, 0), len(judged.ids)))
+        kept: list[tuple[str, Fields, Clips]] = []
+        for name, example, output in ((judged.ids[p], judged.examples[p], judged.outputs[p]) for p in places):
+            for talker, place in enumerate(best_order(output, example)):
+                alone = {"noisy": example["noisy"], "clean": example["sources"][talker]}
+                kept.append((f"{name}/{talker + 1}", alone, output[place]))
+        if kept:
+            ids, examples, outputs = zip(*kept, strict=True)
+            apart = judged._replace(ids=ids, examples=examples, outputs=outputs)
+            keep_clips(folder / "audio", apart, range(len(kept)), picture)
 
 
 def talking(example: Fields) -> list[int]:
@@ -155,13 +147,18 @@ def talking(example: Fields) -> list[int]:
 
 
 def best_order(output: Clips, example: Fields) -> tuple[int, ...]:
-    """Which output is which talker: those of the highest mean SI-SDR over the talkers who are not silent."""
+    """Which output is which talker: those of the highest mean SI-SDR; where somebody is silent the quietest is his.
+
+    An output that is a faint copy of the one voice has as good an SI-SDR as a loud one.
+    """
     sources, active = example["sources"].numpy(), talking(example)
+    if len(active) < TALKERS:
+        loudest = iter(np.argsort(-np.square(output, dtype=np.float64).sum(-1), kind="stable").tolist())
+        of = {talker: next(loudest) for talker in sorted(range(TALKERS), key=lambda talker: talker not in active)}
+        return tuple(of[talker] for talker in range(TALKERS))
     table = {
-        (place, talker): metrics.score(estimate, sources[talker], ("si_sdr",))[0]["si_sdr"]
-        for place, estimate in enumerate(output)
-        for talker in active
+        (place, talker): metrics.score(output[place], sources[talker], ("si_sdr",))[0]["si_sdr"]
+        for place, talker in itertools.product(range(TALKERS), active)
     }
-    return max(
-        itertools.permutations(range(TALKERS)), key=lambda order: sum(table[order[talker], talker] for talker in active)
-    )
+    orders = itertools.permutations(range(TALKERS))
+    return max(orders, key=lambda order: sum(table[order[talker], talker] for talker in active))
