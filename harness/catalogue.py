@@ -20,8 +20,7 @@ from harness.tasks import fields
 
 def fits(info: losses.LossInfo, task: str) -> bool:
     """Whether a task provides all fields of a loss, derived ones and the model's parameters included."""
-    given = tasks.get(task)
-    return fields.available({*given.given, *given.predicted, "parameters"}) >= set(info.fields)
+    return fields.available({*tasks.get(task).offered, "parameters"}) >= set(info.fields)
 
 
 def trainable(task: str) -> list[str]:
@@ -39,9 +38,9 @@ def best_task(expressions: Iterable[str], corpus: str | None = None) -> str:
     among = {name: task for name, task in tasks.TASKS.items() if kind in task.rules} or tasks.TASKS
     needed = {field for expression in expressions for field in losses.parse(expression).fields} - {"parameters"}
     able = [
-        (len(needed - {*task.given, *task.predicted}), place, name)
+        (len(needed - task.offered), place, name)
         for place, (name, task) in enumerate(among.items())
-        if fields.available({*task.given, *task.predicted}) >= needed
+        if task.picked and fields.available(task.offered) >= needed
     ]
     return min(able)[2] if able else next(iter(among))
 

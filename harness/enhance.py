@@ -99,29 +99,35 @@ def _run(tracker: Tracker, run_id: str) -> Run:
 def enhance(denoiser: Denoiser, recording: Recording) -> Recording:
     """What a denoiser makes of a recording, at its rate, channel by channel; above 8 kHz there is nothing.
 
-    The level is brought into the range that was trained on, where it lies outside, and back afterwards. Where the loss has
-    left the level open, it is the one with which the estimate explains most of the recording (least squares).
+    A model of two channels makes one of them, that of the first. The level is brought into the range that was trained on, where it
+    lies outside, and back afterwards. Where the loss has left the level open, it is the one with which the estimate explains most
+    of the recording (least squares).
     """
     heard = resampled(recording.samples, recording.rate, SAMPLE_RATE)
+    together = "channels" in models.inputs(denoiser.model)
+    if together and len(heard) != 2:
+        raise UserError(
+            f"model of {denoiser.about}: hears two channels at once; the recording has {len(heard)}. Name a run of another model"
+        )
     level = max(active_level(channel * 32768) for channel in heard)
     gain = 10 ** ((float(np.clip(level, *denoiser.level)) - level) / 20)
-    made = np.stack([_whole(denoiser.model, gain * channel) for channel in heard]) / gain
+    made = np.stack([_whole(denoiser.model, gain * part) for part in (heard[None] if together else heard)]) / gain
     if denoiser.free:
-        made *= np.vdot(made, heard) / max(float(np.vdot(made, made)), 1e-12)
+        made *= np.vdot(made, heard[: len(made)]) / max(float(np.vdot(made, made)), 1e-12)
     length = recording.samples.shape[1]
     back = resampled(made, SAMPLE_RATE, recording.rate)[:, :length]
     return replace(recording, samples=np.pad(back, ((0, 0), (0, length - back.shape[1]))))
 
 
 def _whole(model: torch.nn.Module, noisy: np.ndarray) -> np.ndarray:
-    """The estimate of one channel, (samples,), in parts where it is long."""
-    window, fade = WINDOW * SAMPLE_RATE, FADE * SAMPLE_RATE
-    if len(noisy) <= window:
+    """The estimate of one channel, (samples,), or of both, (2, samples), in parts where it is long."""
+    window, fade, samples = WINDOW * SAMPLE_RATE, FADE * SAMPLE_RATE, noisy.shape[-1]
+    if samples <= window:
         return _part(model, noisy)
-    rising, made = np.linspace(0, 1, fade, dtype=np.float32), np.zeros_like(noisy)
-    starts = range(0, len(noisy) - fade, window - fade)
+    rising, made = np.linspace(0, 1, fade, dtype=np.float32), np.zeros(samples, np.float32)
+    starts = range(0, samples - fade, window - fade)
     for start in starts:
-        part = _part(model, noisy[start : start + window])
+        part = _part(model, noisy[..., start : start + window])
         if start:
             part[:fade] *= rising
         if start != starts[-1]:

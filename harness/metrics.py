@@ -61,9 +61,15 @@ ANSWERS = {  # of what a task recognises: it measures them itself
     "count_accuracy": Metric("count accuracy", "", 0.0),
     "iou": Metric("IoU", "", 0.0),
 }
+IMPROVEMENT = "si_sdr_improvement"  # over the mixture, of talkers that were separated
 ATTENUATION = "attenuation"  # of noise alone: all that an item without speech can be judged by
 MOST_DB = 100.0  # attenuation of an estimate that is silent
-METRICS = _CLIPS | {ATTENUATION: Metric("attenuation", "dB", -30.0)} | ANSWERS
+METRICS = (
+    {IMPROVEMENT: Metric("SI-SDR improvement", "dB", -30.0)}
+    | _CLIPS
+    | {ATTENUATION: Metric("attenuation", "dB", -30.0)}
+    | ANSWERS
+)
 RATIOS = ("si_sdr", "snr")  # without a bound: of speech that came without noise, nothing is the better for it
 OF_CLIPS = tuple(_CLIPS)  # what `score` measures
 

@@ -151,6 +151,7 @@ class Study(_Strict):
             raise UserError(
                 f"model {self.model!r} does not give {', '.join(missing)}, which task {self.task!r} predicts"
             )
+        self._heard(info)
         for name in self.objectives:
             if name not in task.objectives:
                 raise unknown("objective", name, task.objectives, "harness study --help")
@@ -167,6 +168,15 @@ class Study(_Strict):
             if len(group) < 2:
                 raise UserError(f"identities: {', '.join(group) or 'an empty group'} must tie with another loss")
         return self
+
+    def _heard(self, info: models.ModelInfo) -> None:
+        """Whether the scenes give what the model takes."""
+        given = (*tasks.get(self.task).given, *self.scenes.adds)
+        if missing := [name for name in info.fields if name not in given]:
+            of_rooms = " (give them: scenes: {rooms: shoebox, channels: 2})" if missing == ["channels"] else ""
+            raise UserError(
+                f"model {self.model!r} takes {', '.join(missing)}, which these scenes of task {self.task!r} do not give{of_rooms}"
+            )
 
     def _weighed(self) -> None:
         """Whether every weighting can weigh every combination."""
@@ -283,7 +293,7 @@ def rule_of(task_name: str, corpus: str) -> type[SceneRule]:
 def check_fit(expression: str, task_name: str) -> Combination:
     """The combination, if the task provides its fields; else UserError naming the field and the tasks that would do."""
     combination = losses.parse(expression)
-    have = {name: fields.available({*task.given, *task.predicted, "parameters"}) for name, task in tasks.TASKS.items()}
+    have = {name: fields.available({*task.offered, "parameters"}) for name, task in tasks.TASKS.items()}
     missing = [field for field in combination.fields if field not in have[task_name]]
     if missing:
         able = [name for name, names in have.items() if names >= set(combination.fields)]

@@ -266,6 +266,7 @@ def _notes(context: Context) -> list[str]:
     """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
     own = corpora.card(context.study.corpus)
     cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
+    cards += [corpora.card(name) for name in context.study.scenes.places]
     return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
 
 

@@ -11,7 +11,10 @@ import torch
 
 from harness.data import corpora, fetch
 from harness.data.bank import Bank, open_bank
+from harness.data.room_scenes import RoomScenes, open_room_scenes
+from harness.data.rooms import Rooms, open_rooms
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
+from harness.data.talker_scenes import TalkerRule, TalkerScenes, open_talker_scenes
 from harness.data.voice_scenes import VoiceScenes, open_voice_scenes
 from harness.data.word_scenes import TASKS, WordScenes, open_word_scenes
 
@@ -28,6 +31,23 @@ def scenes() -> Scenes:
 def short_scenes() -> Scenes:
     """The same with training windows of half a second, for quick trainings."""
     return open_scenes("prompts", MixtureRule(seconds=0.5), say=lambda text: None)
+
+
+@lru_cache(maxsize=1)
+def shoebox() -> Rooms:
+    return open_rooms("shoebox", say=lambda text: None)
+
+
+@lru_cache(maxsize=8)
+def room_scenes(**rule: Any) -> RoomScenes:
+    """Prompts with all noises in rooms, by the default rule, or with some of it changed."""
+    return open_room_scenes("prompts", MixtureRule(rooms="shoebox", **rule), say=lambda text: None)
+
+
+@lru_cache(maxsize=8)
+def talker_scenes(**rule: Any) -> TalkerScenes:
+    """Prompts of two people at once, by the default rule, or with some of it changed."""
+    return open_talker_scenes("prompts", TalkerRule(**rule), say=lambda text: None)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from harness import models, tasks
 from harness.conformance.check import Suite, unlike
+from harness.data.scenes import MixtureRule
 from harness.models import ModelInfo
 
 CHECKS = Suite()
@@ -48,8 +49,13 @@ def new(info: ModelInfo) -> nn.Module:
 
 
 def outputs(info: ModelInfo, model: nn.Module, noisy: Tensor) -> dict[str, Tensor]:
-    """Whatever else a model takes is as long as the mixture: it gets that."""
-    return model(*(noisy for _ in info.fields))
+    """Whatever else a model takes is as long as the mixture: it gets that; as `channels` with a second one, a sample later."""
+    return model(*(_heard(noisy) if field == "channels" else noisy for field in info.fields))
+
+
+def _heard(noisy: Tensor) -> Tensor:
+    """(batch, samples) by two microphones, (batch, 2, samples)."""
+    return torch.stack([noisy, nn.functional.pad(noisy, (1, 0))[:, :-1]], 1)
 
 
 def learned(info: ModelInfo, model: nn.Module, noisy: Tensor) -> dict[str, Tensor]:
@@ -93,7 +99,7 @@ def breaking(noisy: Tensor) -> dict[str, Tensor]:
     mend="name the fields after @model(gives=...) and forward's parameters after the task's; give it a docstring"
 )
 def it_gives_what_it_says_and_takes_what_a_task_gives(info: ModelInfo, noisy: Tensor) -> Iterator[str]:
-    given = tasks.get("denoise").given
+    given = (*tasks.get("denoise").given, *MixtureRule(rooms="shoebox", channels=2).adds)
     if strange := [name for name in info.fields if name not in given]:
         yield f"takes {', '.join(strange)}, which no task gives; there are: {', '.join(given)}"
     if not info.summary:

@@ -87,7 +87,8 @@ class Card(_Strict):
     split's track; made words have the `words` to train on, the `unknown` ones of open-set tests, the `readings` of each, and
     the voices that are no imitation of people (`novelty`).
 
-    Kinds: speech to be mixed; pairs of clean and noisy speech; words of a synthesiser; recordings with labels; noise.
+    Kinds: speech to be mixed; pairs of clean and noisy speech; words of a synthesiser; recordings with labels; noise; rooms, so
+    many of each split, whose walls absorb a share of the power between two bounds.
     Public corpora are fetched only when they are named, from `archives`; of some, `words` are the labels that are told apart
     (others are unknown) and `folds` how many parts take turns. place: files that must lie in their folder, for people; notice:
     said when it is first opened; seconds: what an item of it takes; gate: metrics that its unprocessed test must have, with
@@ -96,7 +97,7 @@ class Card(_Strict):
 
     name: str
     title: str
-    kind: Literal["speech", "pairs", "words", "labels", "noise"]
+    kind: Literal["speech", "pairs", "words", "labels", "noise", "rooms"]
     version: str
     synthetic: bool
     licence: str
@@ -112,10 +113,12 @@ class Card(_Strict):
     contents: dict[str, Contents] = {}
     leave_out: LeaveOut = LeaveOut()
     split: SplitRule | None = None
-    maker: Literal["shaped", "babble", "espeak"] | None = None
+    maker: Literal["shaped", "babble", "espeak", "image_sources"] | None = None
     shape: Literal["speech", "coloured"] | None = None
     talkers: int = 0
     minutes: dict[Split, int] = {}
+    rooms: dict[Split, int] = {}
+    absorption: tuple[float, float] = (0.0, 0.0)
     words: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
@@ -152,12 +155,17 @@ class Card(_Strict):
         """Whether it is had from its publisher, and only when it is named."""
         return bool(self.archives)
 
+    def talker(self, voice: str) -> str:
+        """Who speaks in a folder of recordings: in `es_MX_f_Allison` and `en_US_f_Allison` the same person."""
+        return voice.rpartition("_")[2] if self.layout == "voice_folders" else voice
+
     def digest(self) -> str:
         """Hash of all that the card says of the bank's contents."""
         made, decoded = {"maker", "shape", "talkers", "minutes"}, {"layout", "contents", "leave_out", "split"}
         spoken = {"maker", "words", "unknown", "readings", "novelty", "leave_out", "split"}
-        told = {"layout", "leave_out", "split", "words"}
-        said = told if self.public else decoded if self.recorded else spoken if self.kind == "words" else made
+        told, built = {"layout", "leave_out", "split", "words"}, {"maker", "rooms", "absorption"}
+        own = {"words": spoken, "rooms": built}.get(self.kind, made)
+        said = told if self.public else decoded if self.recorded else own
         text = self.model_dump_json(include={"name", "version"} | said)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

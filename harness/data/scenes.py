@@ -74,6 +74,16 @@ class SceneRule(BaseModel):
         """Every noise that is mixed in."""
         return ()
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What else is named: where all of it is heard."""
+        return ()
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """Fields that its scenes give beside those of every scene of the task."""
+        return ()
+
 
 class NoisyRule(SceneRule):
     """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
@@ -113,7 +123,8 @@ class NoisyRule(SceneRule):
 class MixtureRule(NoisyRule):
     """What the mixtures of a denoiser are made of. train_seconds: how much of the speech, and of each noise, training hears:
     the beginning of what each voice and each recording has. noise_only, speech_only: share of the items, in training and in every
-    judged set, that hold no speech, or no noise."""
+    judged set, that hold no speech, or no noise. rooms: where speech and noise are heard; the clean speech is then its direct
+    sound with the early reflections. channels: of the recording, by as many microphones."""
 
     snr: tuple[float, float] = (0.0, 15.0)
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
@@ -121,7 +132,25 @@ class MixtureRule(NoisyRule):
     train_seconds: float | None = Field(None, gt=0)
     noise_only: float | None = Field(None, gt=0, le=0.5)
     speech_only: float | None = Field(None, gt=0, le=0.5)
+    rooms: str | None = None
+    channels: int | None = Field(None, ge=2, le=2)
     items: Items = Items()
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.channels and not self.rooms:
+            raise ValueError(
+                "channels needs rooms, as in rooms: shoebox: of a mixture without a room there is one channel"
+            )
+        return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return (self.rooms,) if self.rooms else ()
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return ("channels",) if self.channels else ()
 
 
 @dataclass(frozen=True)
@@ -154,16 +183,26 @@ def mix(
     speech, noise: (batch, samples); snr: (batch,) dB; level: (batch,) dBFS of the active speech after mixing.
     Returns noisy and clean (batch, samples), scaled together so that neither clips, and the gain applied to the speech (batch,).
     """
+    noise_gain, gain = gains(speech, noise, snr, level)
+    noisy = torch.addcmul(speech, noise, noise_gain[:, None])
+    extremes = [part for x in (noisy, speech) for part in (x.amax(-1), -x.amin(-1))]  # no copy of absolute values
+    gain = torch.minimum(gain, PEAK / torch.stack(extremes).amax(0).clamp(min=1e-9))
+    return noisy.mul_(gain[:, None]), speech * gain[:, None], gain
+
+
+def gains(
+    speech: torch.Tensor, noise: torch.Tensor, snr: torch.Tensor, level: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What noise, and then both, are multiplied by for an SNR and a level, both over the active part of the speech: (batch,) each.
+
+    speech, noise: (batch, samples); snr: (batch,) dB; level: (batch,) dBFS.
+    """
     frames = [_frame_power(x) for x in (speech, noise)]
     active = frames[0] >= frames[0].amax(-1, keepdim=True) * 10 ** (-ACTIVE_RANGE_DB / 10)
     speech_power, noise_power = ((f * active).sum(-1) / active.sum(-1) for f in frames)
     speech_power = speech_power.clamp(min=QUIETEST)
     noise_gain = (speech_power / noise_power.clamp(min=QUIETEST) * 10 ** (-snr / 10)).sqrt()
-    gain = (10 ** (level / 10) / speech_power).sqrt()
-    noisy = torch.addcmul(speech, noise, noise_gain[:, None])
-    extremes = [part for x in (noisy, speech) for part in (x.amax(-1), -x.amin(-1))]  # no copy of absolute values
-    gain = torch.minimum(gain, PEAK / torch.stack(extremes).amax(0).clamp(min=1e-9))
-    return noisy.mul_(gain[:, None]), speech * gain[:, None], gain
+    return noise_gain, (10 ** (level / 10) / speech_power).sqrt()
 
 
 def _frame_power(x: torch.Tensor) -> torch.Tensor:
@@ -178,30 +217,49 @@ def add_noise(
     rule: NoisyRule, kinds: dict[str, noises.Noise], rng: np.random.Generator, both: torch.Tensor, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Training mixtures of speech that lies in the first half of a buffer, (2, items, samples): noisy and clean on the device."""
-    items, samples = both.shape[1:]
-    counts = np.bincount(rng.integers(0, len(rule.noise), items), minlength=len(rule.noise))
-    for name, count, end in zip(rule.noise, counts, counts.cumsum(), strict=True):
-        if count:
-            kinds[name].fill(kinds[name].draw("train", rng, count, samples), both[1, end - count : end])
-    snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (rule.snr, rule.level))
+    fill_noise(rule, kinds, rng, both[1])
+    snr, level = snr_and_level(rule, rng, both.shape[1], device)
     speech, noise = sounding(both, device)
-    noisy, clean, _ = mix(speech, noise, snr.to(device), level.to(device))
+    noisy, clean, _ = mix(speech, noise, snr, level)
     return noisy, clean
 
 
-def without_a_part(
-    rule: MixtureRule, rng: np.random.Generator, noisy: torch.Tensor, clean: torch.Tensor
+def fill_noise(rule: NoisyRule, kinds: dict[str, noises.Noise], rng: np.random.Generator, out: torch.Tensor) -> None:
+    """Write training noise of random kinds into a buffer, (items, samples)."""
+    items, samples = out.shape
+    counts = np.bincount(rng.integers(0, len(rule.noise), items), minlength=len(rule.noise))
+    for name, count, end in zip(rule.noise, counts, counts.cumsum(), strict=True):
+        if count:
+            kinds[name].fill(kinds[name].draw("train", rng, count, samples), out[end - count : end])
+
+
+def snr_and_level(
+    rule: NoisyRule, rng: np.random.Generator, items: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Training mixtures, (items, samples), of which some lose their speech and some their noise."""
-    place = torch.from_numpy(rng.random(len(noisy)))[:, None].to(noisy.device)
+    """SNRs in dB and levels in dBFS of training items, (items,) each, on the device."""
+    snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (rule.snr, rule.level))
+    return snr.to(device), level.to(device)
+
+
+def without_a_part(
+    rule: MixtureRule, rng: np.random.Generator, noisy: torch.Tensor, speech: torch.Tensor, clean: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training mixtures, of which some lose their speech and some their noise. noisy, and the speech in it: (items, ..., samples);
+    clean: (items, samples)."""
+    place = torch.from_numpy(rng.random(len(noisy))).to(noisy.device)
     silent, quiet = place < (rule.noise_only or 0), place >= 1 - (rule.speech_only or 0)
-    noise = within_scale(noisy - clean)
-    return torch.where(silent, noise, torch.where(quiet, clean, noisy)), clean.masked_fill(silent, 0.0)
+    noise = within_scale(noisy - speech)
+    return _where(silent, noise, _where(quiet, speech, noisy)), clean.masked_fill(silent[:, None], 0.0)
+
+
+def _where(chosen: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Items, (items, ..., samples), of one where they are chosen, (items,), and of the other elsewhere."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.dim() - 1)), one, other)
 
 
 def within_scale(signal: torch.Tensor) -> torch.Tensor:
-    """A signal, (..., samples), turned down where it would clip."""
-    return signal * (PEAK / signal.abs().amax(-1, keepdim=True).clamp(min=PEAK))
+    """Signals, (items, ..., samples), each turned down where it would clip."""
+    return signal * (PEAK / signal.abs().amax(tuple(range(1, signal.dim())), keepdim=True).clamp(min=PEAK))
 
 
 def parts(rule: MixtureRule) -> Iterator[str]:
@@ -235,7 +293,7 @@ class Scenes:
         self.speech.fill(self.speech.draw("train", rng, items, self.rule.samples), both[0])
         noisy, clean = add_noise(self.rule, self.kinds, rng, both, device)
         if self.rule.noise_only or self.rule.speech_only:
-            noisy, clean = without_a_part(self.rule, rng, noisy, clean)
+            noisy, clean = without_a_part(self.rule, rng, noisy, clean, clean)
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[Item]:
@@ -287,7 +345,7 @@ class Scenes:
         noise = self.kinds[item.noise].render(np.array([item.plan]), speech.shape[-1], torch.device("cpu"))
         if part == "noise":
             power = noise[0].square().mean().clamp(min=QUIETEST)
-            return within_scale(noise[0] * (10 ** (item.level / 10) / power).sqrt()), torch.zeros_like(noise[0])
+            return within_scale(noise * (10 ** (item.level / 10) / power).sqrt())[0], torch.zeros_like(noise[0])
         noisy, clean, _ = mix(speech, noise, torch.tensor([item.snr]), torch.tensor([item.level]))
         return noisy[0], clean[0]
 

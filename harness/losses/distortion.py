@@ -41,7 +41,10 @@ def snr(
 @loss(
     minimum=lambda max_db, **_: -max_db,
     unit="dB",
-    targets=("si_sdr",),
+    targets=(
+        "si_sdr",
+        "si_sdr_improvement",
+    ),
     reference="Le Roux et al. 2019, SDR: half-baked or well done?, arXiv 1811.02508",
 )
 def si_sdr(
@@ -68,7 +71,7 @@ def si_sdr(
 @loss(
     minimum=lambda max_db, **_: -max_db,
     unit="dB",
-    targets=("si_sdr", "snr"),
+    targets=("si_sdr", "si_sdr_improvement", "snr"),
     reference="Le Roux et al. 2019, SDR: half-baked or well done?, arXiv 1811.02508",
 )
 def sd_sdr(
@@ -116,7 +119,7 @@ def sa_sdr(
 @loss(
     minimum=-1.0,
     unit="cosine",
-    targets=("si_sdr",),
+    targets=("si_sdr", "si_sdr_improvement"),
     reference="Choi et al. 2019, Phase-aware speech enhancement with deep complex U-Net, arXiv 1903.03107",
 )
 def wsdr(estimate: Tensor, clean: Tensor, noisy: Tensor, lengths: Tensor | None = None, *, eps: Eps = 1e-10) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from harness.errors import UserError, unknown
+from harness.losses.permutation import invariant
 from harness.losses.precision import in_float32
 from harness.settings import Range, Setting, read_signature, resolved
 
@@ -70,7 +71,10 @@ class LossInfo:
 
 
 class RegisteredLoss(nn.Module):
-    """A loss with its settings fixed: takes a mapping of fields, returns (batch,), or a scalar for a penalty."""
+    """A loss with its settings fixed: takes a mapping of fields, returns (batch,), or a scalar for a penalty.
+
+    Where a task has the size `talkers`, its sources are in no order, and the loss is that of the best one.
+    """
 
     def __init__(self, info: LossInfo, settings: Mapping[str, Any] | None, sizes: Mapping[str, int] | None) -> None:
         super().__init__()
@@ -83,10 +87,16 @@ class RegisteredLoss(nn.Module):
         make = functools.partial(info.function, **needed, **self.settings)
         # A module is registered as a child here, so its buffers join the checkpoint and its parameters the optimiser.
         self.compute: Callable[..., Any] = make() if inspect.isclass(info.function) else make
+        self.talkers = (sizes or {}).get("talkers", 1)
         self.register_buffer("seen", torch.zeros(2), persistent=False)  # void items and all, in training so far
         self.seen: torch.Tensor
 
     def forward(self, fields: Mapping[str, Any]) -> torch.Tensor:
+        if self.talkers > 1:
+            return invariant(self._of, fields, (*self.info.fields, *self.info.optional_fields))
+        return self._of(fields)
+
+    def _of(self, fields: Mapping[str, Any]) -> torch.Tensor:
         if missing := [name for name in self.info.fields if fields.get(name) is None]:
             raise UserError(f"loss {self.info.name} needs the field {', '.join(missing)}; given: {', '.join(fields)}")
         names = self.info.fields + tuple(name for name in self.info.optional_fields if name in fields)

@@ -6,6 +6,6 @@ To add one, decorate its class with `@model` (in a file here, or in one named by
 from __future__ import annotations
 
 from harness.models import classifiers, denoisers
-from harness.models.registry import ModelInfo, all_models, build, get, model
+from harness.models.registry import ModelInfo, all_models, build, get, inputs, model
 
-__all__ = ["ModelInfo", "all_models", "build", "classifiers", "denoisers", "get", "model"]
+__all__ = ["ModelInfo", "all_models", "build", "classifiers", "denoisers", "get", "inputs", "model"]

@@ -54,7 +54,7 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
             )
         if not hasattr(cls, "shared_parameters"):
             raise UserError(f"model {name}: needs a method shared_parameters()")
-        fields = tuple(p for p in inspect.signature(cls.forward).parameters if p != "self")
+        fields = inputs(cls)
         sizes = tuple(
             p.name
             for p in inspect.signature(cls).parameters.values()
@@ -68,6 +68,11 @@ def model(*, gives: tuple[str, ...]) -> Callable[[M], M]:
         return cls
 
     return register
+
+
+def inputs(model: nn.Module | type[nn.Module]) -> tuple[str, ...]:
+    """The fields that the `forward` of a model, or of a class of models, takes."""
+    return tuple(name for name in inspect.signature(model.forward).parameters if name != "self")
 
 
 def get(name: str) -> ModelInfo:

@@ -140,7 +140,7 @@ def fitting(view: View) -> dict[str, Any]:
 
 def recognised(view: View) -> dict[str, Any]:
     """What a classifier confuses, how sure it is, where its classes lie."""
-    if view.task == "denoise":
+    if view.task in TASKS and "estimate" in TASKS[view.task].offered:
         return {}
     drawn = recognition.pictures(view.results, view.analysis, view.protocol, view.order)
     return {name: svg(picture) for name, picture in drawn.items()}

@@ -21,7 +21,7 @@ from harness.tasks import TASKS
 if TYPE_CHECKING:
     from harness.report.runs import Results
 
-HEADLINE = ("pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
+HEADLINE = ("si_sdr_improvement", "pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
 FULL_SEEDS = 5
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
@@ -30,7 +30,10 @@ MEASURED = {
     "estoi": "ESTOI (Jensen and Taal 2016) is computed by the package pystoi.",
     "si_sdr": "SI-SDR follows Le Roux et al. 2019: means removed, the scale of the estimate projected out.",
     "snr": "SNR is that of the estimate as it is, gain error included; its distance to SI-SDR is that gain error.",
-    "attenuation": "Attenuation: by how much items of noise alone became quieter; no other metric can judge them.",
+    "si_sdr_improvement": "SI-SDR improvement: by how much SI-SDR is above the mixture’s, the mean over the talkers in the order "
+    "of the outputs that suits them best; of items in which both talk.",
+    "attenuation": "Attenuation: by how much items of noise alone became quieter; no other metric can judge them. Where "
+    "talkers are separated: by how much the output of one who is silent is below the mixture.",
     "accuracy": "Accuracy: the share of items whose highest logit is that of their class.",
     "centroid_accuracy": "Centroid accuracy: the class whose mean embedding over training items is nearest, all of norm 1.",
     "average_precision": "Average precision is that of each item’s own ranking of the words.",

@@ -9,13 +9,15 @@ from harness.tasks.denoise import Denoise
 from harness.tasks.digits import Digits
 from harness.tasks.labels import Labels
 from harness.tasks.locate import Locate
+from harness.tasks.separate import Separate
 from harness.tasks.tags import Tags
 from harness.tasks.task import Scenes, Task
 
 __all__ = ["TASKS", "Scenes", "Task", "get"]
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Denoise(), Keywords(), Voices(), Tags(), Digits(), Count(), Locate(), Labels())
+    task.name: task
+    for task in (Denoise(), Separate(), Keywords(), Voices(), Tags(), Digits(), Count(), Locate(), Labels())
 }
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from harness import metrics, signal
+from harness import metrics
 from harness.data.audio import SAMPLE_RATE
-from harness.data.pair_scenes import PairRule, PairScenes, open_pair_scenes
+from harness.data.pair_scenes import PairRule, open_pair_scenes
 from harness.data.progress import Progress
-from harness.data.scenes import MixtureRule, SceneRule, Scenes, open_scenes
+from harness.data.room_scenes import open_room_scenes
+from harness.data.scenes import MixtureRule, SceneRule, open_scenes
+from harness.models import inputs
+from harness.tasks import masks
 from harness.tasks.task import SHOWN_SEED, Fields, Judged, Scores, Task
+from harness.tasks.task import Scenes as TaskScenes
 
 Clip = np.ndarray
 
@@ -31,19 +35,23 @@ class Denoise(Task):
     kind = "speech"
     corpus = "prompts"
     model = "gru_mask"
-    rule = MixtureRule
+    rule: ClassVar[type[SceneRule]] = MixtureRule
     controls = ("unprocessed", "oracle_mask", "oracle_psm")
     explained = (
         "The oracle rows show the ceiling of a mask: the ideal magnitude mask with the noisy phase, and the "
         "phase-sensitive mask."
     )
-    judged = metrics.OF_CLIPS
-    watched = ("pesq_wb", "stoi", "estoi", "si_sdr")
+    judged: ClassVar[tuple[str, ...]] = metrics.OF_CLIPS
+    watched: ClassVar[tuple[str, ...]] = ("pesq_wb", "stoi", "estoi", "si_sdr")
     listening: ClassVar = {"matched": 2, "mismatched": 1}  # items of each judged set whose sound is kept
     worst: ClassVar = {"matched": 1, "mismatched": 1}  # and those on which a training of the shown seed does worst
     # Selection: each metric as the share of the way from the unprocessed mixture to this oracle (its ceiling for a mask).
-    quality = (("pesq_wb", "oracle_mask"), ("estoi", "oracle_mask"), ("si_sdr", "oracle_psm"))
-    objectives = ("quality", *watched)
+    quality: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("pesq_wb", "oracle_mask"),
+        ("estoi", "oracle_mask"),
+        ("si_sdr", "oracle_psm"),
+    )
+    objectives: ClassVar[tuple[str, ...]] = ("quality", *watched)
 
     @property
     def rules(self) -> Mapping[str, type[SceneRule]]:
@@ -52,13 +60,15 @@ class Denoise(Task):
     def open(
         self,
         corpus: str,
-        rule: MixtureRule | PairRule,
+        rule: Any,
         data_dir: Path | None,
         say: Callable[[str], None],
         progress: Progress,
-    ) -> Scenes | PairScenes:
+    ) -> TaskScenes:
         if isinstance(rule, PairRule):
             return open_pair_scenes(corpus, rule, data_dir, say, progress)
+        if rule.rooms:
+            return open_room_scenes(corpus, rule, data_dir, say, progress)
         return open_scenes(corpus, rule, data_dir, say, progress)
 
     def outputs(
@@ -67,28 +77,18 @@ class Denoise(Task):
         """Estimates of clips of any length, one at a time, so that padding plays no part."""
         model.eval()
         with torch.inference_mode():
-            clips = [model(e["noisy"][None].to(device))["estimate"][0].float().cpu().numpy() for e in examples]
+            taken = [[example[name][None].to(device) for name in inputs(model)] for example in examples]
+            clips = [model(*fields)["estimate"][0].float().cpu().numpy() for fields in taken]
         model.train()
         return clips
 
-    def control(
-        self, name: str, examples: Sequence[Fields], scenes: Scenes | PairScenes, model: type[nn.Module]
-    ) -> list[Clip]:
+    def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Clip]:
         mask_max = getattr(model, "mask_max", 1.0)
         return [self.ideal(name, example["noisy"], example["clean"], mask_max) for example in examples]
 
     def ideal(self, name: str, noisy: torch.Tensor, clean: torch.Tensor, mask_max: float) -> Clip:
-        """What a control makes of a clip: itself, or an ideal mask in [0, mask_max] on the noisy phase.
-
-        `oracle_mask`: |S| / |X|, the ceiling of PESQ and STOI. `oracle_psm`: Re(S / X), the phase-sensitive mask (Erdogan
-        et al. 2015), the ceiling of SI-SDR.
-        """
-        if name == "unprocessed":
-            return noisy.numpy()
-        mixture, speech = (signal.stft(signal.pad_to_hop(clip[None])) for clip in (noisy, clean))
-        ratio = speech * mixture.conj() / signal.power(mixture)
-        mask = (ratio.abs() if name == "oracle_mask" else ratio.real).clamp(0, mask_max)
-        return signal.istft(mixture * mask, noisy.shape[-1])[0].numpy()
+        """What a control makes of a clip: itself, or an ideal mask."""
+        return noisy.numpy() if name == "unprocessed" else masks.ideal(name, noisy, clean, mask_max).numpy()
 
     def score(
         self,
@@ -120,14 +120,16 @@ class Denoise(Task):
         """Noisy, clean and estimate of the first few items as WAV and as spectrograms, in `audio`; of the shown seed also those
         of the items whose SI-SDR gained least over the mixture, in `audio/worst`."""
         first = range(min(self.listening.get(judged.test_set, 0), len(judged.ids)))
-        _keep(folder / "audio", judged, first, picture)
+        keep_clips(folder / "audio", judged, first, picture)
         worst = self.worst.get(judged.test_set, 0)
         if worst and judged.seed == SHOWN_SEED:
             noisy, clean = ([example[field].numpy() for example in judged.examples] for field in ("noisy", "clean"))
             before = [metrics.score(*pair, ("si_sdr",))[0]["si_sdr"] for pair in zip(noisy, clean, strict=True)]
             gain = judged.scores["si_sdr"].to_numpy(dtype=float) - before
             known = np.flatnonzero(np.isfinite(gain))
-            _keep(folder / "audio" / "worst", judged, known[np.argsort(gain[known], kind="stable")][:worst], picture)
+            keep_clips(
+                folder / "audio" / "worst", judged, known[np.argsort(gain[known], kind="stable")][:worst], picture
+            )
 
     def selection(
         self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]
@@ -148,7 +150,8 @@ class Denoise(Task):
         return float(np.clip((means[objective] - low) / (high - low), -1, 1)) if high > low else 0.0
 
 
-def _keep(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:
+def keep_clips(folder: Path, judged: Judged, places: Iterable[int], picture: Callable[..., bytes]) -> None:
+    """Keep noisy, clean and estimate of the items at these places, as WAV and as a spectrogram."""
     import soundfile
 
     for place in places:

@@ -53,7 +53,7 @@ class Task(ABC):
     kind: of corpus, as its card says; corpus, model: where a study names none; rule: what its scenes are made by; controls:
     what is judged beside models, the first of them the one that gains are measured from; explained: for people, what the
     controls are; remarks: for people, what a judged set is that a study may ask for beside the test; judged, watched: metrics
-    on test and on validation; objectives: what tuning may maximise.
+    on test and on validation; objectives: what tuning may maximise; picked: whether it may be asked where no task is named.
     """
 
     name: ClassVar[str]
@@ -70,6 +70,13 @@ class Task(ABC):
     judged: ClassVar[tuple[str, ...]]
     watched: ClassVar[tuple[str, ...]]
     objectives: ClassVar[tuple[str, ...]]
+
+    picked: ClassVar[bool] = True
+
+    @property
+    def offered(self) -> set[str]:
+        """Fields that a loss may ask for."""
+        return {*self.given, *self.predicted}
 
     @property
     def rules(self) -> Mapping[str, type[SceneRule]]:

@@ -44,6 +44,12 @@ def test_a_card_says_what_it_is_under_which_licence_and_with_which_flaws(name):
         assert card.attribution
         assert not set(card.words) & set(card.unknown)
         assert card.words[:10] == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    elif card.kind == "rooms":
+        assert card.synthetic
+        assert card.maker
+        assert set(card.rooms) == {"train", "validation", "test"}
+        assert min(card.rooms.values()) >= 10
+        assert 0 < card.absorption[0] < card.absorption[1] < 1
     else:
         assert card.maker
         assert set(card.minutes) == {"train", "validation", "test"}
@@ -57,6 +63,7 @@ def test_speech_and_noise_are_told_apart():
         "words": {"spoken_words"},
         "labels": {"speech_commands", "speech_commands_12", "fsdd", "esc50"},
         "noise": NOISES | {"demand"},
+        "rooms": {"shoebox"},
     }
     assert {kind: set(corpora.names(kind)) for kind in kinds} == kinds
     assert set(corpora.names()) == set.union(*kinds.values())

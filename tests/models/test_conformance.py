@@ -18,6 +18,7 @@ MODELS = models.all_models()
 SIZES = {  # parameters; a new model states its own
     "gru_mask": (250_000, 270_000),
     "gru_mask_pair": (290_000, 320_000),
+    "gru_mask_stereo": (500_000, 540_000),
     "conv_tasnet": (170_000, 190_000),
     "conv_tasnet_pair": (180_000, 200_000),
     "ds_cnn": (25_000, 100_000),
