@@ -90,7 +90,7 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
 
 
 def _protocols(made: list[Page]) -> str:
-    heads = ["protocol", "of", "losses", "seeds", "measured on", "on"]
+    heads = ["protocol", "of", "losses", "seeds", "device", "days"]
     rows = [
         (one.view.protocol, one.view.title, about["count"], about["seeds"], about["devices"], about["made"])
         for one in made
