@@ -46,7 +46,7 @@ def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]
     again = markdown.code([f"harness import {folder}/runs", "make report"])
     listed = markdown.table(["export", "runs", "sha256"], sources)
     checked = claims.check(results, analysis)
-    texts["claims.md"] = write.page(checked)
+    texts["claims.md"] = markdown.joined([write.page(checked).rstrip(), "## The protocols", _protocols(made)])
     told = f"[Claims of the literature, and what these runs say](claims.md): {write.counted(checked)}."
     texts["README.md"] = markdown.joined([markdown.index(made).rstrip(), told, "## The runs", AGAIN, again, listed])
     marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
@@ -69,8 +69,8 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
     if not judged:
         yield f"No loss has been judged yet: [{folder}]({folder}/README.md)."
         return
-    lead = max(judged, key=_weight)
-    told = [*advice.sentences(lead.view), *(advice.sentence(one.view) for one in judged if one is not lead)]
+    lead, *others = sorted(_largest(judged), key=_weight, reverse=True)
+    told = [*advice.sentences(lead.view), *(advice.sentence(one.view) for one in others)]
     yield "**Which loss should I use?** " + markdown.escaped(" ".join(told))
     test_set = lead.view.sets[0]
     heads, rows = top(lead.view, analysis, test_set)
@@ -87,6 +87,25 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
         path = f"{PICTURES}/{lead.view.stem}.{name}.svg"
         if path in texts:
             yield f"[![{name.split('-')[0]}]({folder}/{path})]({address})"
+
+
+def _protocols(made: list[Page]) -> str:
+    heads = ["protocol", "of", "losses", "seeds", "device", "days"]
+    rows = [
+        (one.view.protocol, one.view.title, about["count"], about["seeds"], about["devices"], about["made"])
+        for one in made
+        for about in [one.about]
+    ]
+    return markdown.table(heads, rows)
+
+
+def _largest(judged: list[Page]) -> list[Page]:
+    """Of each task the page of most losses: beside it, those of special questions would only confuse."""
+    found: dict[str, Page] = {}
+    for one in judged:
+        task = one.view.task
+        found[task] = max(found.get(task, one), one, key=_weight)
+    return list(found.values())
 
 
 def _weight(one: Page) -> tuple[bool, int]:

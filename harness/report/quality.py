@@ -10,26 +10,25 @@ import pandas as pd
 from harness.metrics import METRICS
 from harness.report.blocks import Block
 from harness.report.numbers import number
-from harness.report.words import HEADLINE
 from harness.tasks import TASKS
 
 QUALITY = "quality"
+PLAIN = {"locate": ("iou", "accuracy")}  # tasks whose combinations train several metrics, each counted as it is
 
 
 def quality(blocks: Sequence[Block], task: str) -> Block | None:
-    """One block of the means of several metrics item by item; None where only one was measured, or what it needs was not.
+    """One block of the means of several metrics item by item; None where a task has no such score, or what it needs was not
+    measured.
 
     blocks: those of one protocol and test set. Where a task counts metrics as shares of the way from the unprocessed recording to
-    an oracle (`Denoise.quality`), these are taken, not clipped, so that the mean over items is that of the metrics; else the
-    headline metrics as they are.
+    an oracle (`Denoise.quality`), these are taken, not clipped, so that the mean over items is that of the metrics.
     """
     by_metric = {block.metric: block for block in blocks if block.losses}
-    scaled = dict(getattr(TASKS.get(task), "quality", ()))
-    wanted = [metric for metric in scaled or HEADLINE if metric in by_metric]
-    if len(wanted) < max(2, len(scaled)):
+    wanted = dict(getattr(TASKS.get(task), "quality", ())) or dict.fromkeys(PLAIN.get(task, ()), "")
+    if not wanted or not set(wanted) <= set(by_metric):
         return None
     used = [by_metric[metric] for metric in wanted]
-    scales = [_scale(block, scaled.get(block.metric, "")) for block in used]
+    scales = [_scale(block, wanted[block.metric]) for block in used]
     if not all(np.isfinite(scale) and scale > 0 for _, scale in scales):
         return None
     names = [name for name in used[0].losses if all(name in block.losses for block in used)]

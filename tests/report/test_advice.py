@@ -85,6 +85,7 @@ def test_a_page_says_how_when_and_on_what_it_was_measured_and_shows_its_pictures
     (name,) = [name for name in pages if name.startswith("denoise")]
     text = pages[name]
     assert text.startswith(publish.MARK)
+    assert re.search(r"\| p1 +\| denoise / prompts / gru\\_small +\| 4 +\| 5 +\| cpu \(16 cores\) ", pages["claims.md"])
     for words in ("seeds: 5", "on cpu (16 cores), 2026-11-24. Protocol p1.", "make study STUDY=quick"):
         assert words in text
     assert text.count("](pictures/denoise-prompts-gru_small-p1.") == 3
