@@ -61,7 +61,7 @@ claims: setup ## what the literature claims of losses, held against the runs: ho
 	@$(BIN)/harness claims $(call option,TRACKING_URI,tracking-uri)
 
 bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
-	@$(BIN)/harness bench $(BENCH_OPTIONS) $(if $(SCALE),--scale)
+	@$(BIN)/harness bench $(BENCH_OPTIONS) $(call option,STORAGE,storage) $(if $(SCALE),--scale)
 
 atlas: setup ## what each loss of a waveform minds, and what it is blind to
 	@$(BIN)/harness atlas $(call option,LOSS,loss) $(DATA_OPTIONS) $(call option,PLUGIN,plugin)

@@ -22,7 +22,7 @@ def unknown(what: str, name: str, valid: Iterable[str], see: str) -> UserError:
     hint = (
         f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
     )
-    return UserError(f"unknown {what} {str(name)!r}: {hint} See all with: {see}")
+    return UserError(f"unknown {what} {str(name)[:200]!r}: {hint} See all with: {see}")
 
 
 def _full(error: BaseException | None) -> str | None:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness import paths
 from harness.errors import UserError
 
 PREFIX = "harness_plugin_"
@@ -30,8 +31,8 @@ def sources() -> dict[str, str]:
 def load_plugins(files: Iterable[Path]) -> None:
     """Import each file once, under a module name of its own. UserError names the file and the line of the user's mistake."""
     for file in files:
-        if not file.is_file() or file.suffix != ".py":
-            raise UserError(f"plugin {str(file)!r}: no such Python file")
+        if not paths.is_file(file) or file.suffix != ".py":
+            raise UserError(f"plugin {str(file)[:200]!r}: no such Python file")
         name = f"{PREFIX}{file.stem}_{hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:8]}"
         if name in sys.modules:
             continue

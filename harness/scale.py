@@ -33,6 +33,7 @@ from harness.metrics import METRICS
 from harness.tracking import Tracker
 
 SIZES = (10, 100, 1000)
+COUNTS = (1, 2, 3)  # of workers
 RATES, SEEDS = 5, 5  # of each loss: ten trials, as in the full protocol
 SAMPLED = 80  # updates of the runs that are made for real: enough for every look at validation
 PARTS = {"log": "log", "look up": "look up an identity", "enqueue": "enqueue", "claim": "claim and tell"}
@@ -244,9 +245,10 @@ class _Quiet:
             self.last, self.ended, self.busy = now, self.ended + 1, self.busy + event.seconds
 
 
-def efficiency(loaded: spec.Study, options: workers.Options, updates: int = 50, points: int = 4) -> dict[str, float]:
+def efficiency(loaded: spec.Study, options: workers.Options, updates: int = 50, points: int = 4) -> dict[str, Any]:
     """Seconds for the same short trainings by one worker of one thread and by two, from the first claim to the last end, and
     the efficiency: one's time over two's, halved. The start of the processes, the same for both, is not in it.
+    per_hour: trials an hour by each number of workers in `COUNTS`.
 
     busy: the share of two's time in which they had a trial in hand. Where it is near 1 and the efficiency is not, the
     trials themselves took longer: the two had less than a core each.
@@ -262,24 +264,39 @@ def efficiency(loaded: spec.Study, options: workers.Options, updates: int = 50, 
             "objective": "si_sdr",
         }
     )
-    seconds = {}
-    for count in (1, 2):
+    seconds: dict[int, float] = {}
+    busy = 0.0
+    for count in COUNTS:
         with own_home():
             seen: Any = _Quiet()
             workers.run_processes(short, options, count, seen, datetime.now(), math.inf, threads=1)
             if seen.failures:
                 raise RuntimeError(seen.failures[0])
             seconds[count] = seen.last - seen.first
-            trials, busy = seen.ended, seen.busy / count / seconds[count]
+            trials = seen.ended
+            busy = seen.busy / count / seconds[count] if count == 2 else busy
     gain = seconds[1] / seconds[2]
-    return {"trials": trials, "one": seconds[1], "two": seconds[2], "efficiency": gain / 2, "busy": busy}
+    per_hour = {str(count): 3600 * trials / took for count, took in seconds.items()}
+    measured = {"trials": trials, "one": seconds[1], "two": seconds[2], "efficiency": gain / 2, "busy": busy}
+    return measured | {"per_hour": per_hour}
+
+
+def answers(storage: str | None) -> dict[str, float]:
+    """Operations a second of a fresh SQLite file and of the storage that is named."""
+    with own_home():
+        found = {"sqlite": study.operations(study.open_storage())}
+    if storage is not None:
+        store = study.open_storage(storage)
+        found[store.engine.dialect.name] = study.operations(store)
+    return found
 
 
 def measure(
     loaded: spec.Study, options: workers.Options, sizes: tuple[int, ...], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Milliseconds a trial of each part at each size, how their totals grow from the last size but one to the last, the
-    workers' efficiency, and the share of the bookkeeping in the time that the trainings take."""
+    workers' efficiency, how many operations a second stores answer, and the share of the bookkeeping in the time that the
+    trainings take."""
     with own_home() as home:
         context = workers.open_study(loaded, options, 1, say)
         say("one run of each phase, for its curves and files")
@@ -289,8 +306,9 @@ def measure(
             say(f"{trials} trials")
             found[trials] = bookkeeping(context, kept, trials)
             steps.append(_step_ms(context))  # beside each size: other work on the machine slows both
-        say("short trainings by one worker, then by two")
-        shared = efficiency(loaded, options)
+        say("short trainings by one worker, then by more")
+        shared = efficiency(loaded, replace(options, storage=None))
+        asked = answers(options.storage)
     last = sizes[-1]
     updates = (RATES * loaded.updates.tune + SEEDS * loaded.updates.confirm) / (RATES + SEEDS)
     step = sum(steps[-2:]) / 2
@@ -302,6 +320,7 @@ def measure(
         "ms_per_trial": {p: [1e3 * found[trials][p] / trials for trials in sizes] for p in parts},
         "growth": grows,
         "workers": shared,
+        "operations_per_s": asked,
         "step_ms": step,
         "training_s_per_trial": step * updates / 1e3,
         "share": sum(found[last][part] for part in PARTS) / (last * step * updates / 1e3),
@@ -327,12 +346,16 @@ def table(found: Mapping[str, Any]) -> Table:
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """The workers' efficiency, and at last the share of the bookkeeping."""
+    """The workers' efficiency, what they and the stores can do, and at last the share of the bookkeeping."""
     shared = found["workers"]
+    hours = [f"{rate:.0f} by {count}" for count, rate in shared["per_hour"].items()]
+    stores = [f"{name} {rate:.0f}" for name, rate in found["operations_per_s"].items()]
     return [
         f"{shared['trials']} short trainings: {shared['one']:.1f} s by one worker of one thread, {shared['two']:.1f} s by two: "
         f"{shared['one'] / shared['two']:.2f} times as fast, an efficiency of {shared['efficiency']:.2f} "
         f"(they had a trial in hand {100 * shared['busy']:.0f} % of the time)",
+        f"trials an hour, of this length and on this machine: {', '.join(hours)} workers; "
+        f"operations a second that a store answers to one process: {', '.join(stores)}",
         f"bookkeeping of {found['sizes'][-1]:,} trials: {100 * found['share']:.2f} % of their training time "
         f"({found['training_s_per_trial']:.1f} s a trial, at {found['step_ms']:.1f} ms an update)",
     ]

@@ -144,7 +144,7 @@ class Setting:
             return table
         elif self.each is not None and (value is None or (numbers := self.each.read(value)) is not None):
             return None if value is None else numbers
-        raise UserError(f"{self.owner}.{self.name} = {value!r} is not valid: it must be {self.valid}")
+        raise UserError(f"{self.owner}.{self.name} = {repr(value)[:200]} is not valid: it must be {self.valid}")
 
 
 def resolved(owner: str, settings: Mapping[str, Setting], given: Mapping[str, Any] | None, see: str) -> dict[str, Any]:

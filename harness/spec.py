@@ -130,7 +130,7 @@ class Study(_Strict):
     @field_validator("scenes", mode="before")
     @classmethod
     def _of_the_corpus(cls, scenes: Any, info: ValidationInfo) -> Any:
-        if not isinstance(scenes, dict) or "corpus" not in info.data:
+        if not isinstance(scenes, dict) or not {"task", "corpus"} <= info.data.keys():
             return scenes
         card = corpora.card(info.data["corpus"])
         own = {} if card.seconds is None else {"seconds": card.seconds}
@@ -308,18 +308,30 @@ def check_fit(expression: str, task_name: str) -> Combination:
     return combination
 
 
+def _read(path: Path) -> Any:
+    """What a YAML file says. UserError where it says nothing that YAML knows, or refers to parts of itself: a few lines of such
+    references stand for more than any memory holds."""
+    try:
+        text = path.read_text()
+        for part in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(part, yaml.AliasEvent):
+                raise UserError(f"{path}: no alias (*{part.anchor}) is taken; write out what it stands for")
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise UserError(f"{path}: not YAML of a study: nested too deep") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates that are none are ValueErrors
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
 def load(source: str, overrides: dict[str, Any] | None = None, trials: int | None = None) -> Study:
     """The study of a name in `studies/` or of a YAML file, with some keys replaced. trials: of each loss, rates of a grid or draws
     of a search. UserError names the key and the mend."""
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         path = paths.STUDIES / f"{source}.yaml"
-    if not path.is_file() or (Path(source).name != source and Path(source).suffix == ""):
+    if not paths.is_file(path) or (Path(source).name != source and Path(source).suffix == ""):
         raise unknown("study", source, [p.stem for p in paths.STUDIES.glob("*.yaml")], "ls studies/")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    raw = _read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be keys and values, such as 'task: denoise'")
     raw = {"name": path.stem, **raw}
@@ -333,9 +345,14 @@ def load(source: str, overrides: dict[str, Any] | None = None, trials: int | Non
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        task = tasks.TASKS.get(raw.get("task", "denoise"), tasks.TASKS["denoise"])
-        rule = rule_of(task.name, raw.get("corpus", task.corpus))
-        raise UserError(f"{path}: {_first_fault(error, rule)}") from error
+        raise UserError(f"{path}: {_first_fault(error, _rule(raw))}") from error
+
+
+def _rule(raw: dict[str, Any]) -> type[SceneRule] | None:
+    """The rule of what a faulty study calls its scenes; None where that cannot be told."""
+    name, corpus = raw.get("task", "denoise"), raw.get("corpus")
+    task = tasks.TASKS.get(name) if isinstance(name, str) else None
+    return rule_of(task.name, corpus if isinstance(corpus, str) else task.corpus) if task is not None else None
 
 
 def _suited(raw: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -372,7 +389,9 @@ def _first_fault(error: ValidationError, rule: type[SceneRule] | None = None) ->
             + (f"did you mean {close[0]!r}? " if close else "")
             + f"Keys here: {', '.join(valid)}"
         )
-    return f"{where}: {fault['msg']}" + ("" if isinstance(fault["input"], dict) else f", not {fault['input']!r}")
+    return f"{where}: {fault['msg']}" + (
+        "" if isinstance(fault["input"], dict) else f", not {repr(fault['input'])[:200]}"
+    )
 
 
 def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 from harness import metrics
 
 HANGS, DIES, RAISES = 0.5, 0.25, 0.125
+REAL = metrics._score
 
 
 def scored(job: metrics.Job) -> metrics.Score:
@@ -20,4 +21,4 @@ def scored(job: metrics.Job) -> metrics.Score:
         os.kill(os.getpid(), signal.SIGKILL)
     if "pesq_wb" in names and estimate[0] == RAISES:
         raise metrics.ScoringError(place, "ZeroDivisionError: no frames")
-    return metrics._score(job)
+    return REAL(job)

@@ -169,7 +169,9 @@ def test_the_command_prints_a_table_or_json_and_the_share_last(
     monkeypatch.setattr(scale, "samples", lambda context, folder: {})
     monkeypatch.setattr(throughput, "training_step", lambda *_: 50.0)
     shared = {"trials": 30, "one": 30.0, "two": 16.0, "efficiency": 30 / 32, "busy": 0.97}
+    shared |= {"per_hour": {"1": 3600.0, "2": 6750.0, "3": 7000.0}}
     monkeypatch.setattr(scale, "efficiency", lambda loaded, options: shared)
+    monkeypatch.setattr(scale, "answers", lambda storage: {"sqlite": 250.0, "postgresql": 300.0})
     cli.app(["bench", str(tiny), "--scale", "--json"], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
     assert found["device"]
@@ -178,6 +180,10 @@ def test_the_command_prints_a_table_or_json_and_the_share_last(
     cli.app(["bench", str(tiny), "--scale"], standalone_mode=False)
     text = " ".join(capsys.readouterr().out.split())
     assert "claim and tell" in text
+    assert (
+        "3600 by 1, 6750 by 2, 7000 by 3 workers; operations a second that a store answers to one process: sqlite "
+        in text
+    )
     assert text.endswith(
         "bookkeeping of 1,000 trials: 3.20 % of their training time (0.2 s a trial, at 50.0 ms an update)"
     )

@@ -20,6 +20,7 @@ from harness.commands.options import (
     Name,
     Plugin,
     Scale,
+    Storage,
     TrackingUri,
     Weighting,
     load,
@@ -36,11 +37,12 @@ def bench(
     weighting: Weighting = None, device: Device = "auto", plugin: Plugin = None, tracking_uri: TrackingUri = None,
     as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
-    scale: Scale = False,
+    scale: Scale = False, storage: Storage = None,
 ) -> None:  # fmt: skip
     """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device.
 
-    With --scale: what logging, claiming and reporting cost at 10, 100 and 1,000 trials, on temporary stores (a while).
+    With --scale: what logging, claiming and reporting cost at 10, 100 and 1,000 trials, on temporary stores (a while), trials an
+    hour by 1, 2 and 3 workers, and operations a second of SQLite and of --storage.
     """
     from rich.progress import Progress
 
@@ -52,7 +54,7 @@ def bench(
     loaded = load(name, loss, plugin, model=model, corpus=corpus)
     options = pool.Options(device, 1, data_dir, None, tracking_uri, tuple(plugin or ()))
     if scale:
-        _scale(loaded, replace(options, tracking_uri=None), as_json)
+        _scale(loaded, replace(options, tracking_uri=None, storage=storage), as_json)
         return
 
     def say(line: str) -> None:

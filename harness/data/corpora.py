@@ -178,19 +178,19 @@ def names(kind: str | None = None) -> list[str]:
 def parts(text: str) -> list[str]:
     """The corpora of `librispeech + demand`: what is learned from, and the noises that are mixed in. A folder's path may have a
     plus."""
-    return [text] if "+" not in text or Path(text).is_dir() else [part.strip() for part in text.split("+")]
+    return [text] if "+" not in text or paths.is_folder(Path(text)) else [part.strip() for part in text.split("+")]
 
 
 def card(name: str) -> Card:
     """The card of a corpus, or of a folder of recordings of one's own, given by its path. Raises UserError for an unknown name,
     a faulty card, or a folder that is laid out in no way that can be read."""
     path = paths.CARDS / f"{name}.yaml"
-    if Path(name).name == name and path.is_file():
+    if Path(name).name == name and paths.is_file(path):
         try:
             return Card(**yaml.safe_load(path.read_text()))
         except (ValidationError, yaml.YAMLError, TypeError) as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from error
-    if name and Path(name).is_dir():
+    if name and paths.is_folder(Path(name)):
         return Card(**folders.described(Path(name)))
     if "/" in name:
         raise UserError(

@@ -2,11 +2,13 @@
 
 Optuna hands out the work: one Optuna study for each protocol, entrant and phase. A room a concern: `storage` the store, `joining`
 who may work on it, `queue` the trials of an entrant in a phase, `tuning` and `search` how its setting is chosen, `jobs` what is
-due, `frozen` and `equal_time` what begins when all is confirmed, `worker` the loop of a process, `planning` what would be done.
+due, `frozen` and `equal_time` what begins when all is confirmed, `worker` the loop of a process, `planning` what would be done,
+`operations` what the store can take.
 """
 
 from harness.study.jobs import Job, stages
 from harness.study.joining import joined
+from harness.study.operations import operations
 from harness.study.planning import PlanRow, plan, spaces
 from harness.study.queue import BATCH, Queue
 from harness.study.storage import Store, default_storage, open_storage
@@ -25,6 +27,7 @@ __all__ = [
     "joined",
     "next_edge",
     "open_storage",
+    "operations",
     "plan",
     "spaces",
     "stages",

@@ -1,0 +1,15 @@
+"""The store's own speed, and that measuring it leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from harness import study
+
+
+def test_operations_are_counted_on_a_study_that_is_gone_afterwards(tmp_path: Path) -> None:
+    store = study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert 1 < study.operations(store, trials=3) < 1e5
+    assert optuna.get_all_study_names(store) == []
