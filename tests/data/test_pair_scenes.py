@@ -13,6 +13,7 @@ PARTS = {"noise_only": 0.25, "speech_only": 0.25}
 
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "audio").mkdir()
     with layouts.kept_apart(tmp_path / "audio"):
         layouts.pairs(tmp_path / "pairs")
         yield str(tmp_path / "pairs")
