@@ -92,7 +92,7 @@ def test_losses_as_json_lists_every_registered_loss_with_its_contract(tmp_path: 
     assert set(rows) == set(losses.all_losses())
     assert rows["si_sdr"]["settings"]["max_db"]["default"] == 30
     assert rows["si_sdr"]["minimum"] == -30
-    assert rows["si_sdr"]["tasks"] == ["denoise"]
+    assert rows["si_sdr"]["tasks"] == ["denoise", "separate"]
     assert rows["snr"]["aliases"] == ["sdr"]
     assert rows["ctc"]["tasks"] == ["digits"]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field
 from harness.data import corpora
 from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
-from harness.data.scenes import Items, SceneRule
+from harness.data.scenes import Items, PartRule, parts, within_scale, without_a_part
 from harness.errors import UserError
 
 SPLITS = {"validation": "validation", "matched": "test", "mismatched": "mismatched", "training": "train"}
@@ -26,7 +27,7 @@ class PairItems(Items):
     mismatched: int = Field(0, ge=0, le=0)
 
 
-class PairRule(SceneRule):
+class PairRule(PartRule):
     """What a denoiser trained on pairs is given. train_seconds: how much of them training hears: the beginning of what each
     voice has."""
 
@@ -49,6 +50,13 @@ class PairItem:
 
 
 @dataclass(frozen=True)
+class OneSidedPair(PairItem):
+    """A pair of which a part alone is heard: "noise", what the noisy side has beside the clean one, or "speech"."""
+
+    holds: str
+
+
+@dataclass(frozen=True)
 class PairScenes:
     """Pairs, and how long those of training are."""
 
@@ -64,6 +72,8 @@ class PairScenes:
         self.speech.fill(starts, both[0])
         self.speech.fill(starts, both[1], noisy=True)
         clean, noisy = sounding(both, device)
+        if self.rule.noise_only or self.rule.speech_only:
+            noisy, clean = without_a_part(self.rule, rng, noisy, clean, clean)
         return {"noisy": noisy, "clean": clean}
 
     def items(self, test_set: str, count: int) -> list[PairItem]:
@@ -75,18 +85,29 @@ class PairScenes:
             raise UserError(f"corpus {self.speech.card.name!r} has no pair for {SPLITS[test_set]}")
         order = clips.assign(key=[hashlib.sha1(clip.encode()).hexdigest() for clip in clips["clip"]]).sort_values("key")
         order = order.assign(turn=order.groupby("voice").cumcount()).sort_values(["turn", "key"], kind="stable")
-        return [
+        pairs = [
             PairItem(
                 f"{test_set}/{row['clip']}", test_set, row["clip"], row["name"], row["voice"], row["noise"], row["snr"]
             )
             for row in order.head(count).to_dict("records")
         ]
+        return [_one_sided(pair, part) for pair, part in zip(pairs, parts(self.rule), strict=False)]
 
     def example(self, item: PairItem) -> dict[str, torch.Tensor]:
         """Noisy and clean of one item, (samples,) each."""
-        return {
-            name: torch.from_numpy(self.speech.clip(item.clip, noisy=name == "noisy")) for name in ("noisy", "clean")
-        }
+        noisy, clean = (torch.from_numpy(self.speech.clip(item.clip, noisy=side)) for side in (True, False))
+        part = item.holds if isinstance(item, OneSidedPair) else "both"
+        if part == "noise":
+            return {"noisy": within_scale((noisy - clean)[None])[0], "clean": torch.zeros_like(clean)}
+        return {"noisy": clean if part == "speech" else noisy, "clean": clean}
+
+
+def _one_sided(item: PairItem, part: str) -> PairItem:
+    """A pair of which a part alone is heard; itself where both are."""
+    if part == "both":
+        return item
+    alone = {"speaker": ""} if part == "noise" else {"noise": "none"}
+    return OneSidedPair(**asdict(item) | {"snr": math.nan} | alone, holds=part)
 
 
 def open_pair_scenes(

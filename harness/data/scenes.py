@@ -85,6 +85,13 @@ class SceneRule(BaseModel):
         return ()
 
 
+class PartRule(SceneRule):
+    """noise_only, speech_only: share of the items, in training and in every judged set, that hold no speech, or no noise."""
+
+    noise_only: float | None = Field(None, gt=0, le=0.5)
+    speech_only: float | None = Field(None, gt=0, le=0.5)
+
+
 class NoisyRule(SceneRule):
     """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
     noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test. "own" is the noise
@@ -120,18 +127,15 @@ class NoisyRule(SceneRule):
         ]
 
 
-class MixtureRule(NoisyRule):
+class MixtureRule(NoisyRule, PartRule):
     """What the mixtures of a denoiser are made of. train_seconds: how much of the speech, and of each noise, training hears:
-    the beginning of what each voice and each recording has. noise_only, speech_only: share of the items, in training and in every
-    judged set, that hold no speech, or no noise. rooms: where speech and noise are heard; the clean speech is then its direct
-    sound with the early reflections. channels: of the recording, by as many microphones."""
+    the beginning of what each voice and each recording has. rooms: where speech and noise are heard; the clean speech is then
+    its direct sound with the early reflections. channels: of the recording, by as many microphones."""
 
     snr: tuple[float, float] = (0.0, 15.0)
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 15.0), min_length=1)
     seconds: float = Field(2.0, gt=0.1, le=30)
     train_seconds: float | None = Field(None, gt=0)
-    noise_only: float | None = Field(None, gt=0, le=0.5)
-    speech_only: float | None = Field(None, gt=0, le=0.5)
     rooms: str | None = None
     channels: int | None = Field(None, ge=2, le=2)
     items: Items = Items()
@@ -242,7 +246,7 @@ def snr_and_level(
 
 
 def without_a_part(
-    rule: MixtureRule, rng: np.random.Generator, noisy: torch.Tensor, speech: torch.Tensor, clean: torch.Tensor
+    rule: PartRule, rng: np.random.Generator, noisy: torch.Tensor, speech: torch.Tensor, clean: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Training mixtures, of which some lose their speech and some their noise. noisy, and the speech in it: (items, ..., samples);
     clean: (items, samples)."""
@@ -262,7 +266,7 @@ def within_scale(signal: torch.Tensor) -> torch.Tensor:
     return signal * (PEAK / signal.abs().amax(tuple(range(1, signal.dim())), keepdim=True).clamp(min=PEAK))
 
 
-def parts(rule: MixtureRule) -> Iterator[str]:
+def parts(rule: PartRule) -> Iterator[str]:
     """What the items of a judged set hold, in their order: "noise", "speech" or "both", in even steps."""
     shares = {"noise": rule.noise_only or 0.0, "speech": rule.speech_only or 0.0}
     given = dict.fromkeys(shares, 0)
