@@ -148,3 +148,24 @@ def test_a_run_of_a_classifier_and_an_empty_store_are_refused(noisy: Path, tmp_p
     for command in (("enhance", "--loss", "snr", str(noisy), str(tmp_path / "o.wav")), ("listen", str(noisy))):
         done = here(*command, *place, home=tmp_path)
         assert (done.returncode, "make study" in done.stderr) == (2, True), done.stderr
+
+
+class SecondHalved(nn.Module):
+    """Half of the second channel, as a denoiser of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, channels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"estimate": self.gain * channels[:, 1]}
+
+
+@pytest.mark.parametrize("seconds", [1, 62])  # in one part, and in several
+def test_a_model_of_two_channels_hears_both_at_once_and_makes_one(seconds: int) -> None:
+    denoiser, whole = Denoiser(SecondHalved(), "", (-100, 0), False), sound(seconds, 2)
+    made = enhance.enhance(denoiser, whole)
+    assert made.samples.shape == (1, seconds * RATE)
+    np.testing.assert_allclose(made.samples[0], 0.5 * whole.samples[1], atol=1e-5)
+    with pytest.raises(UserError, match="hears two channels at once; the recording has 1"):
+        enhance.enhance(denoiser, sound(1))
