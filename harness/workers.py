@@ -221,7 +221,8 @@ def _worker(
         with _interruptible():
             context = open_study(spec.Study.model_validate(raw), options, threads, lambda line: None, rank=rank)
             store = study.open_storage(options.storage, lambda line: say(Event(rank, "", note=line)))
-            study.work(context, store, say, started, rank, until)
+            with context.scorer:  # its processes end with this one
+                study.work(context, store, say, started, rank, until)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
