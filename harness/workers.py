@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,9 @@ def _worker(
             writer.send(event)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent passes it on, once
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    starter = parent_process()  # who may be gone by now, and os.getppid() name whoever inherited this process
+    assert starter is not None
+    threading.Thread(target=_end_with, args=(starter.pid,), daemon=True).start()
     limit_threads(threads)
     from harness.plugins import load_plugins
 

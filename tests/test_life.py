@@ -151,6 +151,23 @@ def test_max_hours_stops_in_the_middle_of_a_trial_and_says_what_remains(tiny: Pa
     assert not [run for run in runs if run.data.tags.get("phase") == "throughput"]  # the time is over
 
 
+def test_workers_whose_parent_is_killed_while_they_start_end_too(tiny: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "2"]
+    with (tmp_path / "output").open("w") as output:
+        parent = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        while not [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]:
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 60
+    while of_study(tmp_path):
+        assert time.monotonic() < deadline, of_study(tmp_path)
+        time.sleep(0.2)
+    assert running_or_done(tmp_path)[1] == 0
+
+
 def test_a_study_killed_at_four_random_moments_ends_as_if_left_in_peace(
     tiny: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def test_a_combination_knows_what_its_terms_need_and_optimise():
     combination = parse("si_sdr(max_db=20) + 0.5*sdr + 1e-5*l2_penalty")
     assert combination.fields == ("estimate", "clean", "parameters")
     assert combination.optional_fields == ("lengths",)
-    assert combination.targets == ("si_sdr", "snr")
+    assert combination.targets == ("si_sdr", "si_sdr_improvement", "snr")
     assert combination.versions == {"si_sdr": 1, "snr": 1, "l2_penalty": 1}
     assert combination.minima == (-20, -30, 0)
     with pytest.raises(dataclasses.FrozenInstanceError):
