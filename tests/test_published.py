@@ -15,7 +15,7 @@ from tests.conftest import Smoke, here
 
 WORDS = re.compile(r"<text[^>]*>([^<]*)</text>")
 MEND = "run `make results` and commit docs/results and README.md"
-README = "# Mine\n\n<!-- results: written by make results -->\nold\n<!-- end of results -->\n\nThe end.\n"
+README = "# Mine\n\n<!-- results: written by make results -->\nStale words.\n<!-- end of results -->\n\nThe end.\n"
 
 
 def quiet(done: int, of: int) -> None:
@@ -58,7 +58,7 @@ def test_the_command_writes_pages_pictures_and_the_section_of_the_readme(reposit
     readme = (repository / "README.md").read_text()
     assert readme.startswith("# Mine\n")
     assert readme.endswith("<!-- end of results -->\n\nThe end.\n")
-    assert "old" not in readme
+    assert "Stale words" not in readme
     shown = re.findall(r"\]\((docs/results/[^)]+)\)", readme)
     assert len([path for path in shown if path.endswith(".svg")]) == 2
     assert all((repository / path).is_file() for path in shown)
