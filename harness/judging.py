@@ -60,11 +60,10 @@ def judge(context: Context, test_set: str, made: Sequence[Any], names: tuple[str
     except ScoringError as error:
         bad = context.sets[test_set][error.place].id
         raise RuntimeError(f"scoring item {bad} of the {test_set} set: {error.reason}") from error
+    for place, late in context.scorer.overdue.items():
+        context.overdue.append(f"{' '.join(late)} of item {context.sets[test_set][place].id} of the {test_set} set")
     rows = []
     # What only some items can be judged by is not missing from the others.
-    late = {place: " ".join(over) for place, over in context.scorer.overdue.items()}
-    for place, over in late.items():
-        context.overdue.append(f"{over} of item {context.sets[test_set][place].id} of the {test_set} set")
     some = {name for values, _ in scores for name in values if name in METRICS} - set(names)
     for item, (values, floored) in zip(context.sets[test_set], scores, strict=True):
         about = {

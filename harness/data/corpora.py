@@ -198,3 +198,11 @@ def card(name: str) -> Card:
             "prompts. See all with: harness data list"
         )
     raise unknown("corpus", name, [p.stem for p in paths.CARDS.glob("*.yaml")], "harness data list")
+
+
+def speech(name: str, what: str) -> Card:
+    """The card of a corpus of speech; UserError, with those that there are, for another kind. what: who needs it, "voices"."""
+    found = card(name)
+    if found.kind != "speech":
+        raise UserError(f"corpus {name!r} is {found.kind}; {what} needs speech, one of: {', '.join(names('speech'))}")
+    return found

@@ -92,6 +92,13 @@ class PartRule(SceneRule):
     speech_only: float | None = Field(None, gt=0, le=0.5)
 
 
+def rising(span: tuple[float, float]) -> tuple[float, float]:
+    """A validator of rules."""
+    if span[0] > span[1]:
+        raise ValueError("must be low, high")
+    return span
+
+
 class NoisyRule(SceneRule):
     """What any scene says of its noise. snr: dB over active speech, (low, high) in training; level: dBFS of the active speech;
     noise: kinds heard in training, validation and the matched test; unheard: kinds of the mismatched test. "own" is the noise
@@ -103,12 +110,7 @@ class NoisyRule(SceneRule):
     test_snrs: tuple[float, ...] = Field((0.0, 5.0, 10.0, 20.0), min_length=1)
     level: tuple[float, float] = (-35.0, -20.0)
 
-    @field_validator("snr", "level")
-    @classmethod
-    def _rising(cls, span: tuple[float, float]) -> tuple[float, float]:
-        if span[0] > span[1]:
-            raise ValueError("must be low, high")
-        return span
+    _rising = field_validator("snr", "level")(rising)
 
     @model_validator(mode="after")
     def _heard(self) -> Self:
@@ -403,12 +405,7 @@ def open_scenes(
     progress: Progress = unseen,
 ) -> Scenes:
     """Open every corpus that the rule needs."""
-    card = corpora.card(corpus)
-    if card.kind != "speech":
-        raise UserError(
-            f"corpus {corpus!r} is {card.kind}; a task needs speech, one of: {', '.join(corpora.names('speech'))}"
-        )
-    speech = open_bank(card, data_dir, say, progress)
+    speech = open_bank(corpora.speech(corpus, "a task"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress, data_dir)
     digest = scenes_digest(speech, kinds)
     if rule.train_seconds is not None:

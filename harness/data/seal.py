@@ -26,12 +26,10 @@ def close(folder: Path) -> None:
 
 def check(folder: Path) -> None:
     """UserError that names the damaged file of a bank and the mend. A bank that was made before there were seals gets one."""
-    try:
+    known = None
+    with suppress(OSError, ValueError):
         known = json.loads((folder / FILE).read_text())
-        assert isinstance(known, dict)
-    except (OSError, ValueError, AssertionError):
-        known = {}
-    if not known:
+    if not isinstance(known, dict) or not known:
         with suppress(OSError):  # a disk that can only be read
             close(folder)
         return

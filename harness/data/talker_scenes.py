@@ -35,6 +35,7 @@ from harness.data.scenes import (
     fill_noise,
     gains,
     open_kinds,
+    rising,
     scenes_digest,
     seed_of,
     snr_and_level,
@@ -70,17 +71,12 @@ class TalkerRule(NoisyRule):
     rooms: str | None = None
     items: TalkerItems = TalkerItems()
 
-    @field_validator("ratio", "overlap")
-    @classmethod
-    def _in_order(cls, span: tuple[float, float]) -> tuple[float, float]:
-        if span[0] > span[1]:
-            raise ValueError("must be low, high")
-        return span
+    _in_order = field_validator("ratio", "overlap")(rising)
 
     @field_validator("overlap")
     @classmethod
     def _a_share(cls, span: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= span[0] <= span[1] <= 1:
+        if span[0] < 0 or span[1] > 1:
             raise ValueError("must lie within 0 and 1")
         return span
 
@@ -310,12 +306,8 @@ def open_talker_scenes(
     progress: Progress = unseen,
 ) -> TalkerScenes:
     """Open every corpus that mixtures of talkers need."""
-    rule, card = rule or TalkerRule(), corpora.card(corpus)
-    if card.kind != "speech":
-        raise UserError(
-            f"corpus {corpus!r} is {card.kind}; separate needs speech, one of: {', '.join(corpora.names('speech'))}"
-        )
-    speech = open_bank(card, data_dir, say, progress)
+    rule = rule or TalkerRule()
+    speech = open_bank(corpora.speech(corpus, "separate"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress, data_dir)
     rooms = open_rooms(rule.rooms, say, progress) if rule.rooms else None
     digest = scenes_digest(speech, kinds) + (rooms.digest[:8] if rooms else "")

@@ -123,12 +123,8 @@ def open_voice_scenes(
     progress: Progress = unseen,
 ) -> VoiceScenes:
     """Open every corpus that telling voices apart needs."""
-    rule, card = rule or VoiceRule(), corpora.card(corpus)
-    if card.kind != "speech":
-        raise UserError(
-            f"corpus {corpus!r} is {card.kind}; voices needs speech, one of: {', '.join(corpora.names('speech'))}"
-        )
-    speech = open_bank(card, data_dir, say, progress)
+    rule = rule or VoiceRule()
+    speech = open_bank(corpora.speech(corpus, "voices"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress)
     trained = speech.clips[speech.clips.split == "train"]
     classes = tuple(sorted(set(trained.voice)))  # in the order of the bank's regions

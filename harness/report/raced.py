@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.intervals import ALPHA
+from harness.report.blocks import each
 from harness.report.numbers import listed
 
 
@@ -18,7 +20,7 @@ def raced(runs: pd.DataFrame) -> pd.DataFrame:
 
 def notes(runs: pd.DataFrame) -> dict[str, str]:
     """Loss -> what to print beside it."""
-    return {str(row.Index): f"raced out after {row.seeds} of {row.of} seeds" for row in raced(runs).itertuples()}
+    return {row.name: f"raced out after {row.seeds} of {row.of} seeds" for row in each(raced(runs).reset_index())}
 
 
 def sentence(runs: pd.DataFrame) -> str:
@@ -33,6 +35,6 @@ def sentence(runs: pd.DataFrame) -> str:
     return (
         f"Raced: whoever is beaten for certain on all metrics of the tuning is out, at {len(looks)} "
         f"look{'s' * (len(looks) > 1)} (after {listed([str(n) for n in looks])} of {out['of'].iloc[0]} seeds), each at "
-        f"{5 / len(looks):.2g} %. Out: {'; '.join(groups)}. {saved} of {saved + made} confirming runs were saved "
+        f"{100 * ALPHA / len(looks):.2g} %. Out: {'; '.join(groups)}. {saved} of {saved + made} confirming runs were saved "
         f"({100 * saved / (saved + made):.0f} %)."
     )

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-import optuna
-
 from harness import entrants, outbox
 from harness.context import Context
 from harness.entrants import Entrant
@@ -17,9 +15,8 @@ from harness.study import equal_time, frozen, parents
 from harness.study.queue import Plan, Queue, open_queue
 from harness.study.racing import Race
 from harness.study.search import Search, open_search
+from harness.study.storage import Store
 from harness.study.tuning import Choice, Grid
-
-Store = optuna.storages.RDBStorage
 
 
 class Work(Protocol):

@@ -56,8 +56,8 @@ def _beaten(tables: Mapping[Entrant, Array], clusters: np.ndarray, alpha: float)
     known = ~np.isnan(np.concatenate(list(tables.values()))).any(axis=0)
     differences = np.stack([(tables[a] - tables[b])[:, known] for a, b in couples])
     mean, se, df = two_way(differences, clusters[known])
-    # Of three seeds some pair always differs by nearly the same in each, by chance: with 12 equal losses one in four studies would
-    # drop somebody (simulated). None is taken to be surer than pairs are on the whole.
+    # Of three seeds some pair always differs by nearly the same in each, by chance, and would look certain far too often. None is
+    # taken to be surer than pairs are on the whole.
     se = np.maximum(se, np.sqrt(np.mean(se**2)))
     adjusted, _ = holm(p_value(Estimate(mean, se, df)), alpha)
     # A p-value that is NaN is not below: nothing is known.

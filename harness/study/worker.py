@@ -14,9 +14,9 @@ from harness import outbox
 from harness.context import Context, Outcome
 from harness.errors import in_one_line
 from harness.liveness import mine
-from harness.study.jobs import Store, Work, stages
+from harness.study.jobs import Work, stages
 from harness.study.queue import Queue
-from harness.study.storage import is_away
+from harness.study.storage import Store, is_away
 
 LOSSES = 10  # of the connection, one upon the other, after which a database is given up
 

@@ -78,7 +78,7 @@ class Denoise(Task):
         model.eval()
         with torch.inference_mode():
             taken = [[example[name][None].to(device) for name in inputs(model)] for example in examples]
-            clips = [model(*fields)["estimate"][0].float().cpu().numpy() for fields in taken]
+            clips = [model(*fields)[self.predicted[0]][0].float().cpu().numpy() for fields in taken]
         model.train()
         return clips
 

@@ -19,7 +19,6 @@ from harness import metrics
 from harness.data.progress import Progress
 from harness.data.scenes import SceneRule
 from harness.data.talker_scenes import TalkerRule, TalkerScenes, open_talker_scenes
-from harness.models import inputs
 from harness.tasks import masks
 from harness.tasks.denoise import Denoise, keep_clips
 from harness.tasks.task import Fields, Judged, Scores
@@ -62,17 +61,6 @@ class Separate(Denoise):
 
     def sizes(self, scenes: Any) -> dict[str, int]:
         return {"talkers": TALKERS}
-
-    def outputs(
-        self, model: nn.Module, examples: Sequence[Fields], device: torch.device, batches: Callable[[int], Fields]
-    ) -> list[Clips]:
-        """Estimates of clips of any length, one at a time, so that padding plays no part."""
-        model.eval()
-        with torch.inference_mode():
-            taken = [[example[name][None].to(device) for name in inputs(model)] for example in examples]
-            clips = [model(*fields)["estimates"][0].float().cpu().numpy() for fields in taken]
-        model.train()
-        return clips
 
     def control(self, name: str, examples: Sequence[Fields], scenes: Any, model: type[nn.Module]) -> list[Clips]:
         mask_max = getattr(model, "mask_max", 1.0)
