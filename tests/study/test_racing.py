@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +15,14 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from harness import outbox, trial
+from harness import exchange, outbox, trial
 from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
 from harness.report import ranking
 from harness.report import runs as report_runs
 from harness.report.words import cautions
 from harness.study import racing
+from harness.tracking import Tracker
 from tests.study.conftest import runs, work
 
 Maker = Callable[..., Context]
@@ -144,3 +146,14 @@ def test_the_same_study_without_the_race_makes_what_it_left_undone(race: Context
     assert Counter(event.title.split()[0] for event in work(whole)) == {"l1": 5}
     results = report_runs.read(whole.tracker)
     assert "Raced" not in " ".join(cautions(results, ranking.analyse(results), whole.protocol_digest))
+
+
+def test_who_is_out_is_known_wherever_the_runs_are_imported(race: Context, blank: Path, tmp_path: Path) -> None:
+    work(race)
+    exchange.write(race.tracker, "", tmp_path / "export", lambda *_: None)
+    shutil.copytree(blank / "runs", tmp_path / "other")
+    other = Tracker(f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
+    exchange.read(other, tmp_path / "export", lambda *_: None)
+    marks = {run.data.tags["loss"]: run.data.tags.get("raced") for run in other.search("tags.phase = 'parent'")}
+    assert json.loads(marks["l1"] or "{}").get("seeds") == 3
+    assert marks["snr"] is None
