@@ -184,7 +184,7 @@ def _csv(tracker: Tracker, run: Run, name: str) -> pd.DataFrame | None:
     if path is None:
         return None
     types = dict.fromkeys(WORDS, str)
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
 
 
 def _parquet(tables: list[pd.DataFrame], path: Path) -> None:

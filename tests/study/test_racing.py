@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from scipy.stats import kendalltau
 
 from harness import exchange, outbox, trial
@@ -153,7 +154,15 @@ def test_who_is_out_is_known_wherever_the_runs_are_imported(race: Context, blank
     exchange.write(race.tracker, "", tmp_path / "export", lambda *_: None)
     shutil.copytree(blank / "runs", tmp_path / "other")
     other = Tracker(f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
-    exchange.read(other, tmp_path / "export", lambda *_: None)
-    marks = {run.data.tags["loss"]: run.data.tags.get("raced") for run in other.search("tags.phase = 'parent'")}
-    assert json.loads(marks["l1"] or "{}").get("seeds") == 3
-    assert marks["snr"] is None
+
+    def imported() -> dict[str, str | None]:
+        exchange.read(other, tmp_path / "export", lambda *_: None)
+        parents = {run.data.tags["loss"]: run for run in other.search("tags.phase = 'parent'")}
+        return {loss: run.data.tags.get("raced") for loss, run in parents.items()}
+
+    known = imported()
+    assert json.loads(known["l1"] or "{}").get("seeds") == 3
+    assert known["snr"] is None
+    for run in other.search("tags.loss = 'l1' and tags.phase = 'parent'"):  # as where l1 was still in the race
+        MlflowClient(other.uri).delete_tag(run.info.run_id, "raced")
+    assert imported() == known
