@@ -101,7 +101,11 @@ class Trunk(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A trunk and an embedding of the whole clip, which every output depends on."""
+    """A trunk and an embedding of the whole clip, which every output depends on.
+
+    What losses get of it has norm 1, as what is judged by centroids has: without, its length is some ten times the usual
+    margin of 1, and losses on distances spend a training on drawing everything together (Schroff et al. 2015).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,6 +118,10 @@ class Pooled(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         return list(self.embed.parameters())
+
+
+def unit(embedding: torch.Tensor) -> torch.Tensor:
+    return nn.functional.normalize(embedding, dim=-1, eps=1e-6)  # a smaller floor gives silence a slope beyond all bounds
 
 
 def classifier(classes: int) -> nn.Linear:
@@ -137,9 +145,9 @@ class DsCnn(Pooled):
         self.classify = classifier(classes)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
-        """noisy: (batch, samples). Returns logits, (batch, classes), and embedding, (batch, EMBEDDING)."""
+        """noisy: (batch, samples). Returns logits, (batch, classes), and embedding of norm 1, (batch, EMBEDDING)."""
         embedding = self.embedding(self.trunk(noisy))
-        return {"logits": self.classify(embedding), "embedding": embedding}
+        return {"logits": self.classify(embedding), "embedding": unit(embedding)}
 
 
 @model(gives=("rate", "embedding"))
@@ -151,9 +159,9 @@ class DsCnnCount(Pooled):
         self.count = nn.Linear(EMBEDDING, 1)
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
-        """noisy: (batch, samples). Returns rate, (batch,), the logarithm of the expected count, and embedding."""
+        """noisy: (batch, samples). Returns rate, (batch,), the logarithm of the expected count, and embedding of norm 1."""
         embedding = self.embedding(self.trunk(noisy))
-        return {"rate": self.count(embedding)[:, 0], "embedding": embedding}
+        return {"rate": self.count(embedding)[:, 0], "embedding": unit(embedding)}
 
 
 @model(gives=("boundary", "log_variance", "logits", "embedding"))
@@ -171,7 +179,7 @@ class DsCnnLocate(Pooled):
 
     def forward(self, noisy: torch.Tensor) -> dict[str, torch.Tensor]:
         """noisy: (batch, samples). Returns boundary, (batch, 2), onset and offset in units of 50 ms; log_variance of each,
-        (batch, 2); logits, (batch, classes); and embedding, (batch, EMBEDDING)."""
+        (batch, 2); logits, (batch, classes); and embedding of norm 1, (batch, EMBEDDING)."""
         frames = self.trunk(noisy)
         embedding = self.embedding(frames)
         # Where the frames agree that an end is: pooled features would not say.
@@ -181,7 +189,7 @@ class DsCnnLocate(Pooled):
             "boundary": boundary,
             "log_variance": self.spread(embedding),
             "logits": self.classify(embedding),
-            "embedding": embedding,
+            "embedding": unit(embedding),
         }
 
     def shared_parameters(self) -> list[nn.Parameter]:

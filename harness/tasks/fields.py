@@ -78,15 +78,19 @@ def order(score: torch.Tensor) -> torch.Tensor:
 
 
 @derived
-def partner(label: torch.Tensor) -> torch.Tensor:
+def partner(label: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
     """Place in the batch of the item that each is paired with, (batch,).
 
-    Every second item is paired with the next of its own class, the others with the next of another class, both counted
-    around the end of the batch; with one of the other kind where there is none, and with itself if it is alone.
+    Every second item is paired with the next of its own class, counted around the end of the batch; the others with their
+    semi-hard negative (see `negative`): of classes taken blindly most pairs are far apart already and teach nothing. With
+    one of the other kind where there is none, and with itself if it is alone.
     """
-    place, kin, itself = torch.arange(len(label), device=label.device), label[:, None] == label, _itself(label)
-    wanted = _next(torch.where(place[:, None] % 2 == 0, kin & ~itself, ~kin))
-    return torch.where(wanted == place, _next(~itself), wanted)
+    kin, itself = label[:, None] == label, _itself(label)
+    own = _next(kin & ~itself)
+    with torch.no_grad():
+        foreign = _semi_hard(embedding, kin, own)
+    wants_own = (torch.arange(len(label), device=label.device) % 2 == 0) & (kin & ~itself).any(-1)
+    return torch.where(~wants_own & (~kin).any(-1), foreign, own)
 
 
 @derived
@@ -121,7 +125,7 @@ def positive(embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
 
 
 @derived
-def negative(embedding: torch.Tensor, label: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+def negative(embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """The semi-hard negative of each anchor (Schroff et al. 2015), (batch, dim).
 
     That is the nearest item of another class that is further away than the positive, or the furthest where all are nearer:
@@ -130,13 +134,17 @@ def negative(embedding: torch.Tensor, label: torch.Tensor, positive: torch.Tenso
     """
     kin = label[:, None] == label
     with torch.no_grad():
-        apart = torch.cdist(embedding, embedding, compute_mode="donot_use_mm_for_euclid_dist")
-        beyond = ~kin & (apart > torch.linalg.vector_norm(embedding - positive, dim=-1)[:, None])
-        nearest = apart.masked_fill(~beyond, torch.inf).argmin(-1)
-        furthest = apart.masked_fill(kin, -1.0).argmax(-1)
-        chosen = torch.where(beyond.any(-1), nearest, furthest)
+        chosen = _semi_hard(embedding, kin, _next(kin & ~_itself(label)))
         complete_triplet = (kin & ~_itself(label)).any(-1) & (~kin).any(-1)
     return torch.where(complete_triplet[:, None], embedding[chosen], embedding + FAR)
+
+
+def _semi_hard(embedding: torch.Tensor, kin: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Place of the nearest of another class beyond each item's positive, or of the furthest of them, (batch,)."""
+    apart = torch.cdist(embedding, embedding, compute_mode="donot_use_mm_for_euclid_dist")
+    beyond = ~kin & (apart > apart.gather(1, positive[:, None]))
+    nearest = apart.masked_fill(~beyond, torch.inf).argmin(-1)
+    return torch.where(beyond.any(-1), nearest, apart.masked_fill(kin, -1.0).argmax(-1))
 
 
 def _itself(label: torch.Tensor) -> torch.Tensor:
