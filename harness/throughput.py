@@ -93,7 +93,6 @@ def training_step(
     expression: str,
     batches: Batches,
     device: torch.device,
-    steps: int = STEPS,
     sizes: Sizes = None,
     weighting: str = "fixed",
 ) -> float:
@@ -101,7 +100,7 @@ def training_step(
     torch.manual_seed(0)
     model = models.build(model_name, sizes=sizes).to(device)
     objective = losses.Objective(losses.parse(expression), weighting, sizes).to(device)
-    recipe = train.Recipe(2 * steps, 1e-3, 0.01, 0.05, 10.0)
+    recipe = train.Recipe(2 * STEPS, 1e-3, 0.01, 0.05, 10.0)
     stamps: list[float] = []
 
     def batch(step: int) -> dict[str, torch.Tensor]:
@@ -110,7 +109,7 @@ def training_step(
         return batches[step % len(batches)]
 
     train.fit(model, objective, batch, recipe, device, inputs=models.get(model_name).fields)
-    return 1e3 * statistics.median(b - a for a, b in zip(stamps[steps:], stamps[steps + 1 :], strict=False))
+    return 1e3 * statistics.median(b - a for a, b in zip(stamps[STEPS:], stamps[STEPS + 1 :], strict=False))
 
 
 def overhead(

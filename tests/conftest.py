@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from harness import cli, paths, workers
+from harness import cli, paths, study, throughput, workers
 from harness.commands import terminal
 from harness.locks import held
 from harness.losses import registry as loss_registry
@@ -66,15 +70,32 @@ def harness(*arguments: str, home: Path, timeout: int = 600) -> subprocess.Compl
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+@lru_cache
+def blank() -> Path:
+    """A home of empty stores, which take seconds to make, for tests that are not about that."""
+    home = Path(tempfile.mkdtemp(prefix="blank-stores-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(home))
+        Tracker()
+        study.open_storage().remove_session()
+    return home
+
+
 def here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """The same within this process, which spares the seconds that the start of one costs: where nothing is said of processes.
-    As on a machine of one core, so that it takes nothing from what other tests do meanwhile; workers are processes here too."""
+    """The same within this process, on stores that are ready, and what losses cost measured briefly: spares the seconds of each
+    where nothing is said of it. As on a machine of one core, so that it takes nothing from what other tests do meanwhile;
+    workers are processes here too."""
     output, errors = io.StringIO(), io.StringIO()
+    if arguments[0] in ("study", "import") and not (home / "runs").exists():
+        shutil.copytree(blank() / "runs", home / "runs")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("HARNESS_HOME", str(home))
         patch.setattr(sys, "argv", ["harness", *arguments])
         patch.setattr(terminal, "console", Console(highlight=False, width=200))
         patch.setattr(workers, "cores", lambda: 1)
+        patch.setattr(throughput, "STEPS", 2)
+        patch.setattr(throughput, "MIN_RUN_SECONDS", 0.02)
         with pytest.raises(SystemExit) as ended:
             cli.main()
     code = ended.value.code

@@ -16,6 +16,7 @@ import pytest
 from harness import losses, outbox, paths, scale, spec, study, trial, workers
 from harness.context import Context, Outcome, Planned, Report
 from harness.tracking import Tracker
+from tests.conftest import blank
 
 Make = Callable[[Context, Planned, outbox.Record, Path, Report], Outcome]
 
@@ -59,23 +60,12 @@ def opened(tiny: Path) -> Iterator[Context]:
         yield workers.open_study(spec.load(str(tiny)), workers.Options("cpu", 1), 1, lambda line: None)
 
 
-@pytest.fixture(scope="package")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Empty stores, which take seconds to make."""
-    home = tmp_path_factory.mktemp("blank")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(home))
-        Tracker()
-        study.open_storage().remove_session()
-    return home
-
-
 @pytest.fixture
-def made(opened: Context, blank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Context]:
+def made(opened: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Context]:
     """A maker of studies like the tiny one, with some keys replaced, on stores of their own. draws: of a search, also fewer than
     a study file may ask for."""
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-    shutil.copytree(blank / "runs", paths.runs())
+    shutil.copytree(blank() / "runs", paths.runs())
 
     def make(run: Make = formula, draws: int | None = None, **changes: Any) -> Context:
         raw = opened.study.model_dump(mode="json") | changes

@@ -24,6 +24,7 @@ from harness.report import runs as report_runs
 from harness.report.words import cautions
 from harness.study import racing
 from harness.tracking import Tracker
+from tests.conftest import blank
 from tests.study.conftest import runs, work
 
 Maker = Callable[..., Context]
@@ -149,10 +150,10 @@ def test_the_same_study_without_the_race_makes_what_it_left_undone(race: Context
     assert "Raced" not in " ".join(cautions(results, ranking.analyse(results), whole.protocol_digest))
 
 
-def test_who_is_out_is_known_wherever_the_runs_are_imported(race: Context, blank: Path, tmp_path: Path) -> None:
+def test_who_is_out_is_known_wherever_the_runs_are_imported(race: Context, tmp_path: Path) -> None:
     work(race)
     exchange.write(race.tracker, "", tmp_path / "export", lambda *_: None)
-    shutil.copytree(blank / "runs", tmp_path / "other")
+    shutil.copytree(blank() / "runs", tmp_path / "other")
     other = Tracker(f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
 
     def imported() -> dict[str, str | None]:

@@ -24,6 +24,7 @@ from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
 from harness.space import Dimension, space
 from harness.study.search import Draws, _pruner, _Tpe
+from tests.conftest import blank
 from tests.study.conftest import formula, runs, work
 
 Maker = Callable[..., Context]
@@ -75,11 +76,11 @@ def test_a_search_of_twenty_is_made_once_and_chooses_the_best_and_tells_what_mat
 
 
 def test_one_process_draws_the_same_again_on_another_store_and_every_draw_is_another(
-    made: Maker, blank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = drawn_by(made(**SEARCH, draws=4))
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "other"))
-    shutil.copytree(blank / "runs", paths.runs())
+    shutil.copytree(blank() / "runs", paths.runs())
     assert drawn_by(made(**SEARCH, draws=4)) == first
     assert len(set(first)) == 4
     assert all(1e-4 <= lr <= 1e-1 for lr in first)

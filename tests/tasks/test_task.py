@@ -119,8 +119,9 @@ def test_a_study_of_it_trains_judges_and_reports(name: str, tmp_path: Path) -> N
     few["scenes"] = {"items": {"validation": 4, "matched": 6, "mismatched": 4, "training": 4}}
     if name == "labels":  # its recordings are of one kind
         few["scenes"]["items"]["mismatched"] = 0
-    if name == "denoise":
+    if name in ("denoise", "separate"):
         few["batch"] = 4
+    if name == "denoise":
         few["scenes"]["items"]["dnsmos_every"] = 6
     few["losses"] = list(dict.fromkeys([task.reference, *shipped.losses]))[:2]
     options = workers.Options("cpu", 1, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
