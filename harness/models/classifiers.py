@@ -121,7 +121,9 @@ class Pooled(nn.Module):
 
 
 def unit(embedding: torch.Tensor) -> torch.Tensor:
-    return nn.functional.normalize(embedding, dim=-1, eps=1e-6)  # a smaller floor gives silence a slope beyond all bounds
+    return nn.functional.normalize(
+        embedding, dim=-1, eps=1e-6
+    )  # a smaller floor gives silence a slope beyond all bounds
 
 
 def classifier(classes: int) -> nn.Linear:

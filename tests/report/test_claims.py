@@ -271,6 +271,16 @@ def test_page_and_data_tell_verdict_effect_interval_seeds_and_protocol(make_resu
     assert "1 fails, " in write.counted(checked)
 
 
+@pytest.mark.parametrize("gain", [3.0, 0.0])
+def test_a_likely_reason_is_given_where_a_claim_fails_and_only_there(make_results, gain):
+    made = make_results(PLAIN | {"si_sdr": gain}, items=12, noise=0.1)
+    made.scores["stoi"] = made.scores["estoi"]
+    checked = claims.check(made, analyse(made))
+    (of,) = [one for one in write.data(checked) if one["id"] == "C4"]
+    for text in (of["reason"], write.page(checked), "\n".join(write.lines(checked))):
+        assert ("Likely reason: " in text) == (of["verdict"] == FAILS) == (gain == 0.0)
+
+
 def test_the_command_holds_real_runs_against_the_claims(smoke: Smoke) -> None:
     done = here("claims", "--json", home=smoke.home)
     assert done.returncode == 0, done.stderr

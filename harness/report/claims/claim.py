@@ -44,7 +44,8 @@ class Finding:
 class Claim:
     """A sentence that runs can refute. study: the command that makes the runs; check: the parts that a protocol has evidence for,
     none where it says nothing; several: whether each deciding part has to fail before the claim does; everywhere: the parts that
-    one protocol or another has to decide before it holds, by the beginning of `what`, where no protocol alone can."""
+    one protocol or another has to decide before it holds, by the beginning of `what`, where no protocol alone can; reason: why it
+    fails where it does, as far as the runs that were looked at tell."""
 
     id: str
     sentence: str
@@ -55,6 +56,7 @@ class Claim:
     check: Callable[[Evidence], list[Part]]
     several: bool = False
     everywhere: tuple[str, ...] = ()
+    reason: str = ""
 
 
 def verdict(parts: Sequence[Part], several: bool = False) -> str:

@@ -52,10 +52,16 @@ def lines(checked: Checked) -> list[str]:
     found = []
     for claim, findings in checked:
         found.append(f"{claim.id} {summed(claim, findings)}: {claim.sentence}. Expected: {claim.expected}.")
+        if reason := _reason(claim, findings):
+            found.append(f"    {reason}")
         for verdict, what, effect, ends, seeds, protocol in rows(claim, findings):
             told = f": {' '.join(filter(None, (effect, ends)))}; {seeds} seeds; {protocol}" if findings else ""
             found.append(f"    {verdict}: {what}{told}")
     return found
+
+
+def _reason(claim: Claim, findings: Sequence[Finding]) -> str:
+    return f"Likely reason: {claim.reason}." if claim.reason and summed(claim, findings) == FAILS else ""
 
 
 def counted(checked: Checked) -> str:
@@ -82,6 +88,7 @@ def page(checked: Checked) -> str:
                 f"Statistic: {claim.statistic}. Expected: {claim.expected}. Refuted when: {claim.falsified}. "
                 f"Runs: {claim.study}."
             ),
+            markdown.escaped(_reason(claim, found)),
             markdown.table(HEADS, rows(claim, found)) if found else "",
         ]
     return markdown.joined(parts)
@@ -91,7 +98,11 @@ def data(checked: Checked) -> list[dict[str, Any]]:
     """Of every claim its words, its verdict and its findings, numbers that are not known as None."""
     return [
         {name: getattr(claim, name) for name in ("id", "sentence", "statistic", "expected", "falsified", "study")}
-        | {"verdict": summed(claim, found), "findings": [_plain(asdict(one)) for one in found]}
+        | {
+            "verdict": summed(claim, found),
+            "reason": _reason(claim, found),
+            "findings": [_plain(asdict(one)) for one in found],
+        }
         for claim, found in checked
     ]
 
