@@ -60,7 +60,7 @@ class View:
         """Name of the page's files without their suffix: "denoise-prompts-gru_mask-0123456789ab"."""
         return re.sub(r"[^A-Za-z0-9_]+", "-", f"{self.title} {self.protocol}").strip("-")
 
-    @property
+    @cached_property
     def baseline(self) -> str:
         """What gains are measured from."""
         return baseline(self.runs["name"].tolist()) or "nothing"
