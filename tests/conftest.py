@@ -87,7 +87,7 @@ def here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     where nothing is said of it. As on a machine of one core, so that it takes nothing from what other tests do meanwhile;
     workers are processes here too."""
     output, errors = io.StringIO(), io.StringIO()
-    if arguments[0] in ("study", "import") and not (home / "runs").exists():
+    if arguments[0] in ("study", "import") and home.parent.is_dir() and not (home / "runs").exists():
         shutil.copytree(blank() / "runs", home / "runs")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("HARNESS_HOME", str(home))

@@ -107,13 +107,13 @@ def test_a_store_whose_disk_is_full_takes_the_results_when_there_is_room_again(s
 def test_what_was_selected_waits_too(server: Server, home: Path) -> None:
     tracker = Tracker(server.uri)
     tracker.away, tracker.away_until = "away", time.monotonic() + 60
-    outbox.mark(tracker, "denoise", Parent("mse", "parent-of-mse", {"loss": "mse"}), selected="1")
-    outbox.mark(tracker, "denoise", Parent("mse", "parent-of-mse", {"loss": "mse"}), selected="2")
+    outbox.mark(tracker, "denoise", Parent("mse", "parent-of-mse", {"loss": "mse"}), selected='{"lr": 1}')
+    outbox.mark(tracker, "denoise", Parent("mse", "parent-of-mse", {"loss": "mse"}), selected='{"lr": 2}')
     assert outbox.waiting(tracker) == 1
     tracker.away_until = 0.0
     assert outbox.send(tracker) == 0
     (parent,) = tracker.search("tags.identity = 'parent-of-mse'")
-    assert parent.data.tags["selected"] == "2"
+    assert parent.data.tags["selected"] == '{"lr": 2}'
 
 
 @pytest.fixture
