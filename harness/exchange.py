@@ -19,7 +19,7 @@ import pandas as pd
 from harness import spec
 from harness.errors import UserError
 from harness.outbox import Parent, Record
-from harness.tracking import MADE, SETTLED, Tracker, made_at
+from harness.tracking import MADE, SETTLED, Tracker, made_at, one_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int],
     if folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= set(FILES)):
         raise UserError(f"{str(folder)!r}: holds other things than an export; name a new folder")
     found = [run for run in _search(tracker, where) if run.data.tags.get("phase") in PHASES]
-    found = _newest([run for run in found if run.data.tags.get("state") in SETTLED])
+    found = one_of_each([run for run in found if run.data.tags.get("state") in SETTLED])
     if not found:
         raise UserError(f"no finished run matches {where!r}; an MLflow filter is, e.g., \"tags.loss = 'si_sdr'\"")
     parents = {run.info.run_id: run for run in tracker.search("tags.phase = 'parent'")}
@@ -122,15 +122,6 @@ def exports(folder: Path) -> list[Path]:
     if (folder / FILES[0]).is_file():
         return [folder]
     return sorted(path.parent for path in folder.rglob(FILES[0])) or [folder]
-
-
-def _newest(runs: list[Run]) -> list[Run]:
-    """One run of each identity: of measurements that were taken again the newest."""
-    kept: dict[str, Run] = {}
-    for run in runs:
-        if run.data.tags["identity"] not in kept or run.data.tags["phase"] == "throughput":
-            kept[run.data.tags["identity"]] = run
-    return [run for run in runs if kept[run.data.tags["identity"]] is run]
 
 
 def _settled(tracker: Tracker) -> set[str]:

@@ -79,12 +79,12 @@ class Search(_Strict):
 
 
 class Study(_Strict):
-    """A study file. `losses` are expressions (`mse with dropout=0.3` trains under that condition), or "all" that can train
-    the task; `weighting` one or several, under each of which combinations of several terms are trained; `rates` the shared
-    learning-rate grid, or with `search` its ends; `seeds` how many confirm a setting; `racing` whether a loss that is clearly
-    apart gets fewer; `equal_time` whether they confirm it
-    once more in the time of the reference; `controls` whether the terms of combinations are trained alone, made equal, and
-    under frozen weights; `identities` groups of losses that must tie: the report tells whether they do.
+    """A study file. `losses` are expressions (`mse with dropout=0.3` trains under that condition), "all" among them for all
+    that can train the task; `weighting` one or several, under each of which combinations of several terms are trained;
+    `rates` the shared learning-rate grid, or with `search` its ends; `seeds` how many confirm a setting; `racing` whether a
+    loss that is clearly apart gets fewer; `equal_time` whether they confirm it once more in the time of the reference;
+    `controls` whether the terms of combinations are trained alone, made equal, and under frozen weights; `identities` groups
+    of losses that must tie: the report tells whether they do.
     """
 
     name: str
@@ -111,15 +111,14 @@ class Study(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _of_the_task(cls, raw: Any) -> Any:
-        """What a task has where the study is silent. `losses: all`: those that a user's own file registers are among them."""
+        """What a task has where the study is silent. `all` losses: those that a user's own file registers are among them."""
         if not isinstance(raw, dict) or not isinstance(raw.get("task", "denoise"), str):
             return raw
         task = tasks.get(raw.get("task", "denoise"))
         raw = cls.one_or_several(raw)
         if raw.get("search") is None and _asks_for_a_search(raw):
             raw = raw | {"search": {}}
-        every = {"losses": catalogue.trainable(task.name)} if raw.get("losses") == "all" else {}
-        return {"corpus": task.corpus, "model": task.model, "scenes": {}} | raw | every
+        return {"corpus": task.corpus, "model": task.model, "scenes": {}} | raw | _with_all_losses(raw, task.name)
 
     @staticmethod
     def one_or_several(raw: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +254,13 @@ def _joined(objective: Any) -> Any:
     names = objective.split(",") if isinstance(objective, str) else objective
     texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return ",".join(name.strip() for name in names) if texts else objective
+
+
+def _with_all_losses(raw: dict[str, Any], task: str) -> dict[str, Any]:
+    named = [raw["losses"]] if raw.get("losses") == "all" else raw.get("losses")
+    if not isinstance(named, list | tuple) or "all" not in named:
+        return {}
+    return {"losses": [one for name in named for one in (catalogue.trainable(task) if name == "all" else [name])]}
 
 
 def _asks_for_a_search(raw: dict[str, Any]) -> bool:

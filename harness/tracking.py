@@ -239,6 +239,18 @@ def _table(artifacts: Path) -> dict[str, str]:
     return {"mlflow.loggedArtifacts": json.dumps([{"path": "scores.json", "type": "table"}])}
 
 
+def one_of_each(runs: Iterable[Run]) -> list[Run]:
+    """One run of each identity, in their order: the first, as `find` gives it; of measurements that were taken again the newest.
+
+    There are two where a worker that was taken for dead finished while another remade its trial.
+    """
+    runs, kept = list(runs), {}
+    for run in runs:
+        if run.data.tags["identity"] not in kept or run.data.tags["phase"] == "throughput":
+            kept[run.data.tags["identity"]] = run
+    return [run for run in runs if kept[run.data.tags["identity"]] is run]
+
+
 def made_at(run: Run) -> str:
     """When a run was begun, on whatever machine: "2026-11-25T18:41:07", UTC."""
     here = datetime.fromtimestamp(run.info.start_time / 1000, UTC)

@@ -400,6 +400,8 @@ def test_all_is_every_loss_that_can_train_the_task_by_itself():
     study = load("quick", {"losses": "all"})
     assert list(study.losses) == catalogue.trainable("denoise")
     assert "l2_penalty" not in study.losses
+    more = load("quick", {"losses": ["mse with dropout=0.3", "all"]})
+    assert more.losses == ("mse with dropout=0.3", *study.losses)
 
 
 def test_losses_that_must_tie_are_losses_of_the_study_and_at_least_two():

@@ -19,6 +19,7 @@ SINE_FLOOR = 1e-7  # of the square
     minimum=0.0,
     unit="squared distance / 2",
     reference="Wen et al. 2016, A discriminative feature learning approach for deep face recognition, ECCV",
+    version=2,
 )
 class Center(nn.Module):
     """Half the squared distance of an embedding to the centre of its class.

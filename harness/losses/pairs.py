@@ -18,7 +18,7 @@ from harness.losses.registry import Range, loss
 Margin = Annotated[float, Range(0.01, 10.0, log=True)]
 
 
-@loss(minimum=0.0, unit="cosine", reference="PyTorch, cosine_embedding_loss")
+@loss(minimum=0.0, unit="cosine", reference="PyTorch, cosine_embedding_loss", version=2)
 def cosine_embedding(
     embedding: Tensor, other: Tensor, same: Tensor, *, margin: Annotated[float, Range(-1.0, 1.0)] = 0.0
 ) -> Tensor:
@@ -33,6 +33,7 @@ def cosine_embedding(
     minimum=0.0,
     unit="squared distance / 2",
     reference="Hadsell, Chopra & LeCun 2006, Dimensionality reduction by learning an invariant mapping, CVPR",
+    version=2,
 )
 def contrastive(embedding: Tensor, other: Tensor, same: Tensor, *, margin: Margin = 1.0) -> Tensor:
     """Half the squared distance D of a pair of one class, half max(0, margin - D)² for a pair of two.
@@ -44,7 +45,7 @@ def contrastive(embedding: Tensor, other: Tensor, same: Tensor, *, margin: Margi
     return 0.5 * torch.where(same > 0, squared, apart)
 
 
-@loss(minimum=0.0, unit="distance", reference="PyTorch, hinge_embedding_loss")
+@loss(minimum=0.0, unit="distance", reference="PyTorch, hinge_embedding_loss", version=2)
 def hinge_embedding(distance: Tensor, same: Tensor, *, margin: Margin = 1.0) -> Tensor:
     """The distance of a pair of one class, max(0, margin - distance) for a pair of two.
 
@@ -53,18 +54,19 @@ def hinge_embedding(distance: Tensor, same: Tensor, *, margin: Margin = 1.0) -> 
     return functional.hinge_embedding_loss(distance, same, margin=margin, reduction="none")
 
 
-@loss(minimum=0.0, unit="score", reference="PyTorch, margin_ranking_loss")
+@loss(minimum=0.0, unit="score", reference="PyTorch, margin_ranking_loss", version=2)
 def margin_ranking(
-    score: Tensor, other_score: Tensor, order: Tensor, *, margin: Annotated[float, Range(0.0, 10.0)] = 0.0
+    score: Tensor, other_score: Tensor, order: Tensor, *, margin: Annotated[float, Range(0.0, 10.0)] = 1.0
 ) -> Tensor:
     """max(0, margin - order (score - other_score)): which of two comes first, and by how much at least.
 
     score, other_score: (batch,); order: (batch,), 1 if score shall be the higher and -1 if the lower. Returns (batch,).
+    PyTorch's margin is 0, with which equal scores, whatever is heard, are the minimum.
     """
     return functional.margin_ranking_loss(score, other_score, order, margin=margin, reduction="none")
 
 
-@loss(minimum=0.0, unit="distance", reference="Schroff et al. 2015, FaceNet, CVPR, arXiv 1503.03832")
+@loss(minimum=0.0, unit="distance", reference="Schroff et al. 2015, FaceNet, CVPR, arXiv 1503.03832", version=2)
 def triplet_margin(
     anchor: Tensor,
     positive: Tensor,

@@ -28,8 +28,7 @@ class Block:
     """Scores of one metric on one test set under one protocol.
 
     losses: name -> table (seeds x items) of the losses that are ranked; controls: name -> (2 equal rows x items);
-    stale:
-    name -> table of losses that are shown only, with their own items. All but `stale` share their items, in one order.
+    stale: name -> table of losses that are shown only, with their own items. All but `stale` share their items, in one order.
     clusters: item -> prompt name. missing: items dropped. floored: name -> scores that are a floor, not a measurement.
     """
 
@@ -87,13 +86,13 @@ def baseline(names: Collection[str]) -> str:
 def named(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that a report shows, with a column `name`, unique per protocol and loss, and NA stale read as False.
 
-    A stale run is left out where a fresh one of the same loss exists, or one of a later version. Losses that differ only in their
-    weighting, or in the network of that name, get it in brackets. Raises ValueError if a loss has two runs of one seed: which to
-    rank is for the selection to decide.
+    A stale run is left out where a fresh one of the same loss exists, or one of a later version; a fresh one where the same words
+    came to stand for something else (`superseded`). Losses that differ only in their weighting, or in the network of that name,
+    get it in brackets. Raises ValueError if a loss has two runs of one seed: which to rank is for the selection to decide.
     """
     runs = runs.copy()
     runs["weighting"] = runs["weighting"].fillna("")
-    runs["stale"] = runs["stale"].fillna(False).astype(bool)
+    runs["stale"] = runs["stale"].fillna(False).astype(bool) | superseded(runs)
     runs["seed"] = runs["seed"].astype("Int64")
     loss = ["protocol", "loss", "weighting"]
     none_fresh = runs.groupby(loss)["stale"].transform("all")
@@ -109,6 +108,16 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
         row = twice.iloc[0]
         raise ValueError(f"two runs of {row['name']!r} with seed {row['seed']} under protocol {row['protocol']}")
     return runs
+
+
+def superseded(runs: pd.DataFrame) -> pd.Series:
+    """Which fresh runs are of an earlier form of a loss: its words say the same, yet have the newest runs of another identity, as
+    where a setting's default was changed, or a file of the user's own.
+    """
+    stale = runs["stale"].fillna(False).astype(bool)
+    loss = ["protocol", "loss", "weighting", "variant"]
+    newest = runs[~stale].groupby(loss, dropna=False)["parent"].transform("last").reindex(runs.index)
+    return newest.notna() & (runs["parent"] != newest)
 
 
 def each(frame: pd.DataFrame) -> Iterator[Any]:

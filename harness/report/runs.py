@@ -11,10 +11,10 @@ import pandas as pd
 from harness import losses, spec
 from harness.metrics import METRICS
 from harness.report import repeat, searched
-from harness.report.blocks import HEARD
+from harness.report.blocks import HEARD, named
 from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
-from harness.tracking import SETTLED, Tracker, made_at
+from harness.tracking import SETTLED, Tracker, made_at, one_of_each
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -106,7 +106,7 @@ def read(tracker: Tracker) -> Results:
         r.info.run_id: json.loads(r.data.tags.get("selected", "{}")) for r in runs if r.data.tags["phase"] == "parent"
     }
     raced = {r.info.run_id: json.loads(r.data.tags["raced"]) for r in runs if "raced" in r.data.tags}
-    settled = [run for run in runs if run.data.tags.get("state") in SETTLED]
+    settled = one_of_each(run for run in runs if run.data.tags.get("state") in SETTLED)
     readers = _readers(settled)
     tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected, "confirm")]
     specs = _specs(tracker, tested)
@@ -114,11 +114,14 @@ def read(tracker: Tracker) -> Results:
     finished = [run for run in tested if run.data.tags["state"] == "finished"]
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
+    judged = _runs(tested, selected, readers, specs, raced)
+    names = _names(judged)
+    earlier = _earlier(runs, judged, names)
     results = Results(
-        runs=_runs(tested, selected, readers, specs, raced),
+        runs=judged,
         scores=scores,
         curves=_curves(tracker, finished),
-        tuning=_frame("tuning", _tuning(settled, selected)),
+        tuning=_frame("tuning", _tuning([run for run in settled if _parent(run) not in earlier], selected, names)),
         throughput=_throughput(settled),
         audio=_frame("audio", _audio(tracker, finished)),
         notes={name: content.get("notes", []) for name, content in protocols.items()},
@@ -128,7 +131,7 @@ def read(tracker: Tracker) -> Results:
         embeddings=_frame("embeddings", _embeddings(tracker, finished)),
         classes={name: tuple(content.get("classes", ())) for name, content in protocols.items()},
         imbalance={name: _imbalance(content) for name, content in protocols.items()},
-        search=searched.read(tracker, runs, finished),
+        search=searched.read(tracker, [run for run in runs if not {run.info.run_id, _parent(run)} & earlier], finished),
         gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
         ui=repeat.ui(tracker.uri),
     )
@@ -164,6 +167,26 @@ def _runs(
 ) -> pd.DataFrame:
     rows = [_row(run, selected, readers, specs[_parent(run)]) | {"raced": raced.get(_parent(run))} for run in tested]
     return _frame("runs", rows).astype({"seed": "Int64"})
+
+
+def _names(judged: pd.DataFrame) -> dict[str, str]:
+    """Parent -> name, of the losses that are shown."""
+    if judged.empty:
+        return {}
+    shown = named(judged)
+    return dict(zip(shown["parent"], shown["name"], strict=True))
+
+
+def _earlier(runs: list[Run], judged: pd.DataFrame, names: dict[str, str]) -> set[str]:
+    """Parents of losses of which a newer form is shown, but not this one."""
+    shown = judged[judged["parent"].isin(names)] if names else judged
+    newer = set(zip(shown["protocol"], shown["loss"], shown["weighting"], strict=True))
+    parents = {r.info.run_id: r.data.tags for r in runs if r.data.tags["phase"] == "parent"}
+    return {
+        run
+        for run, tags in parents.items()
+        if run not in names and (tags["protocol"], tags["loss"], tags["weighting"]) in newer
+    }
 
 
 def _identities(runs: list[Run]) -> dict[str, list[tuple[str, ...]]]:
@@ -277,14 +300,14 @@ def _fitting(tracker: Tracker, runs: list[Run]) -> pd.DataFrame:
 
 
 def _ambiguous(trials: list[Run]) -> set[tuple[str, str]]:
-    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` does once they are judged."""
+    """Protocol and loss of those that are told apart by their weighting, as `blocks.named` tells them once they are judged."""
     found: dict[tuple[str, str], set[str]] = {}
     for run in trials:
         found.setdefault((run.data.tags["protocol"], run.data.tags["loss"]), set()).add(run.data.tags["weighting"])
     return {key for key, weightings in found.items() if len(weightings) > 1}
 
 
-def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]]:
+def _tuning(settled: list[Run], selected: dict[str, Any], names: dict[str, str]) -> list[dict[str, Any]]:
     trials = [run for run in settled if run.data.tags["phase"] == "tune"]
     ambiguous = _ambiguous(trials)
     rows = []
@@ -292,13 +315,14 @@ def _tuning(settled: list[Run], selected: dict[str, Any]) -> list[dict[str, Any]
         choice = selected.get(_parent(run), {})
         lr = float(run.data.params["lr"])
         protocol, loss = run.data.tags["protocol"], run.data.tags["loss"]
+        unjudged = f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss
         chosen = choice.get("tuning") == "tuned" and _same(lr, choice.get("lr"))
         tried = [float(rate) for rate in choice.get("scores", {})]
         means = {name: run.data.metrics.get(f"validation/{name}") for name in METRICS}
         rows.append(
             {
                 "protocol": protocol,
-                "loss": f"{loss} ({run.data.tags['weighting']})" if (protocol, loss) in ambiguous else loss,
+                "loss": names.get(_parent(run), unjudged),
                 "lr": lr,
                 "score": run.data.metrics.get("validation/score") if run.data.tags["state"] == "finished" else None,
                 "state": run.data.tags["state"],

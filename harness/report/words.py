@@ -11,7 +11,7 @@ from harness.data import corpora
 from harness.errors import UserError
 from harness.metrics import ANSWERS, METRICS
 from harness.report import raced
-from harness.report.blocks import baseline, each, named
+from harness.report.blocks import baseline, each, named, superseded
 from harness.report.numbers import listed, number, span
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
@@ -177,6 +177,11 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     stale = runs.loc[runs["stale"], "name"].unique().tolist()
     if stale:
         said.append(f"Stale, shown but not ranked (made by an older version): {listed(stale)}. Run the study again.")
+    earlier = results.runs[superseded(results.runs) & (results.runs["protocol"] == protocol)]["loss"].unique().tolist()
+    if earlier:
+        said.append(
+            f"Left out: runs of {listed(earlier)} from when the same words stood for other settings, or another file."
+        )
     for column, what in (("commit", "commits"), ("device", "devices")):
         values = sorted(fresh[column].dropna().astype(str).unique())
         if len(values) > 1:

@@ -67,8 +67,15 @@ def score(label: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 @derived
 def other_score(label: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Highest logit of a wrong class, (batch,); the lowest number if there is but one class."""
-    return logits.scatter(1, label[:, None], torch.finfo(logits.dtype).min).amax(-1)
+    """Logit of a wrong class, (batch,): of each in turn along the batch. The lowest number if there is but one class.
+
+    Not the highest: against that one, nets stay where all logits are alike.
+    """
+    wrong = logits.shape[-1] - 1
+    if not wrong:
+        return torch.full_like(logits[:, 0], torch.finfo(logits.dtype).min)
+    step = 1 + torch.arange(len(label), device=label.device) % wrong
+    return logits.gather(1, ((label + step) % (wrong + 1))[:, None])[:, 0]
 
 
 @derived

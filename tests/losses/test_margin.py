@@ -24,6 +24,11 @@ def test_hinge_is_that_of_scikit_learn():
     )
 
 
+def test_a_class_that_is_there_weighs_more_in_hinge_by_its_weight():
+    logits, targets = torch.tensor([[0.5, -0.5, 3.0, 0.0]]), torch.tensor([[1, 1, 0, 0]])
+    assert hinge(logits, targets, pos_weight=3.0).item() == pytest.approx((3 * 0.5 + 3 * 1.5 + 4 + 1) / 4)
+
+
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("margin", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("weight", [None, (0.5, 1.0, 2.0, 0.0, 1.0, 3.0, 1.0)])

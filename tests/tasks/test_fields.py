@@ -95,7 +95,7 @@ def test_what_classifier_losses_ask_for_follows_from_label_and_logits():
     assert torch.equal(made["prob"], LOGITS.sigmoid())
     assert made["targets"].tolist() == made["target_prob"].tolist() == [[1, 0, 0], [0, 1, 0]]
     assert made["score"].tolist() == [2, 1]
-    assert made["other_score"].tolist() == [1, 2]
+    assert made["other_score"].tolist() == [1, 0]
     assert made["order"].tolist() == [1, 1]
 
 
@@ -118,6 +118,12 @@ def test_probabilities_of_half_precision_logits_keep_their_digits():
     made = fields.complete({"logits": torch.tensor([[9.0]], dtype=torch.bfloat16)}, ["prob"])
     assert made["prob"].dtype == torch.float32
     assert made["prob"].item() < 1
+
+
+def test_the_other_score_is_that_of_every_wrong_class_in_turn():
+    label = torch.tensor([2] * 6)
+    made = fields.complete({"logits": torch.tensor([[0.0, 1, 2, 3]]).expand(6, 4), "label": label}, ["other_score"])
+    assert made["other_score"].tolist() == [3, 0, 1, 3, 0, 1]
 
 
 def test_with_one_class_no_other_score_is_near():

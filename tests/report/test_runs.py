@@ -1,0 +1,57 @@
+"""Tables read from a real store that holds more than one form of a loss, and one run twice."""
+
+import pytest
+
+from harness.report import runs, words
+from harness.report.blocks import named
+from harness.report.ranking import analyse
+from harness.tracking import Tracker
+from tests.stored import write
+
+
+@pytest.fixture
+def tracker(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    return Tracker()
+
+
+def study(tracker, home, losses, **more):
+    for loss, gain in losses.items():
+        for phase, seed in (("tune", 0), ("confirm", 1), ("confirm", 2)):
+            folder = home / f"{loss}-{phase}-{seed}-{len(more)}"
+            write(tracker, folder, loss, phase, seed, gain, 100, **more)
+
+
+def test_of_two_forms_of_a_loss_the_later_is_reported_and_the_report_says_so(tracker, tmp_path):
+    study(tracker, tmp_path, {"mse": 1.0, "hinge": 1.0})
+    study(tracker, tmp_path, {"hinge": 3.0}, form=" with a new setting")
+    results = runs.read(tracker)
+    analysis = analyse(results)
+    ranking = analysis.ranking[analysis.ranking["metric"] == "estoi"].set_index("loss")
+    assert ranking.loc["hinge", "mean"] == pytest.approx(0.8, abs=0.002)
+    assert results.tuning["loss"].tolist() == ["mse", "hinge"]
+    (said,) = [line for line in words.cautions(results, analysis, "p1") if "Left out" in line]
+    assert "hinge" in said
+    assert "mse" not in said
+
+
+def test_tuning_of_an_older_version_is_left_out_where_a_newer_one_was_judged(tracker, tmp_path):
+    study(tracker, tmp_path, {"mse": 1.0})
+    study(tracker, tmp_path, {"hinge": 1.0}, form=" of old", loss_versions='{"hinge": 0}')
+    assert runs.read(tracker).tuning["loss"].tolist() == ["mse", "hinge"]
+    study(tracker, tmp_path, {"hinge": 3.0})
+    results = runs.read(tracker)
+    assert results.tuning["loss"].tolist() == ["mse", "hinge"]
+    assert not named(results.runs)["stale"].any()
+    assert not [line for line in words.cautions(results, analyse(results), "p1") if "Left out" in line]
+
+
+def test_a_run_that_was_made_twice_counts_once(tracker, tmp_path):
+    study(tracker, tmp_path, {"mse": 1.0})
+    write(tracker, tmp_path / "again", "mse", "confirm", 2, 1.0, 100)
+    found = [run for run in tracker.search() if run.data.tags.get("phase") == "confirm"]
+    assert len(found) == 3
+    results = runs.read(tracker)
+    assert results.runs["seed"].tolist() == [1, 2]
+    assert results.runs["run_id"].tolist() == [run.info.run_id for run in found[:2]]
