@@ -11,8 +11,8 @@ from harness import loads, losses, outbox, spec, throughput
 from harness.context import Context
 from harness.devices import device_name
 
-BASELINE = "mse"
 EXPERIMENT = "throughput"
+MEASURED = 2  # raised when rows come to be measured in another way
 
 
 def measure(
@@ -25,7 +25,7 @@ def measure(
     """Rows of `throughput.csv` for these losses on this device, and what could not be measured and why. again: measure even
     where a row is known; weighting: of those of several terms, a single loss has none.
 
-    The baseline is measured beside each of them, so that a ratio is one of the same second on a noisy machine.
+    mse and the task's reference are measured in turn with each of them, so that a ratio is one of the same seconds.
     """
     combinations = [losses.parse(text) for text in expressions]
     several, alone = losses.get_weighting(weighting).expression, "fixed"
@@ -49,7 +49,14 @@ def measure(
             say(loss, done, len(missing))
             try:
                 cost = throughput.measure(
-                    loss, BASELINE, context.study.model, batches, context.device, name, context.sizes, wanted[loss]
+                    loss,
+                    context.study.model,
+                    batches,
+                    context.device,
+                    name,
+                    context.task.reference,
+                    context.sizes,
+                    wanted[loss],
                 )
                 row = cost.row()
             except Exception as error:  # a plug-in's own: its trials have failed, and said so, before
@@ -69,9 +76,7 @@ def overhead(context: Context, expression: str) -> list[float]:
 def data_share(context: Context, step_ms: float) -> float:
     """Time to make one training batch as a share of a training step."""
     step = iter(range(10_000))
-    median, _ = throughput.timed(
-        lambda: context.scenes.batch(0, next(step), context.study.batch, context.device), context.device
-    )
+    median, _ = throughput.timed(lambda: context.scenes.batch(0, next(step), context.study.batch, context.device))
     return median / step_ms
 
 
@@ -87,7 +92,8 @@ def speech(context: Context, seconds: float) -> tuple[torch.Tensor, torch.Tensor
 def _identity(context: Context, loss: str, weighting: str, device: str) -> str:
     key = spec.loss_key(losses.parse(loss), weighting)
     setting = {"model": context.study.model, "batch": context.study.batch, "seconds": context.study.scenes.seconds}
-    return spec.digest({"loss": key, "device": device, "threads": torch.get_num_threads(), **setting})
+    how = {"device": device, "threads": torch.get_num_threads(), "measured": MEASURED}
+    return spec.digest({"loss": key, **how, **setting})
 
 
 def _keep(context: Context, row: dict[str, Any], loss: str, weighting: str, device: str) -> None:

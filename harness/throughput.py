@@ -15,6 +15,9 @@ from harness.tasks.fields import complete
 
 MIN_RUN_SECONDS = 0.4
 STEPS = 12
+ROUNDS = 3  # in each of which a loss and what it is compared with take turns: other work on the machine slows both
+
+BASELINE = "mse"  # of losses alone
 
 Batches = list[dict[str, torch.Tensor]]
 Sizes = Mapping[str, int] | None
@@ -22,7 +25,8 @@ Sizes = Mapping[str, int] | None
 
 @dataclass(frozen=True)
 class Cost:
-    """One row of `throughput.csv`. Times in ms, medians; `ratio_to_mse`: of loss_ms, to the baseline's a moment before."""
+    """One row of `throughput.csv`. Times in ms, medians over rounds; `ratio_to_mse`: of loss_ms to the baseline's, `step_ratio`: of
+    step_ms to that under the task's reference loss, medians of the ratios of each round."""
 
     loss: str
     device: str
@@ -32,6 +36,7 @@ class Cost:
     loss_ms_iqr: float
     ratio_to_mse: float
     step_ms: float
+    step_ratio: float
     updates_per_s: float
     audio_s_per_s: float
     peak_mib: float
@@ -40,15 +45,21 @@ class Cost:
         return asdict(self)
 
 
-def timed(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
+def timed(function: Callable[[], object], seconds: float | None = None) -> tuple[float, float]:
     """Median and interquartile range in ms of one call, after a warm-up; the timer synchronises a GPU around its blocks."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a missing CUDA when imported
     from torch.utils.benchmark import Timer
 
     function()
     timer = Timer("f()", globals={"f": function}, num_threads=torch.get_num_threads())
-    measured = timer.blocked_autorange(min_run_time=MIN_RUN_SECONDS)
+    measured = timer.blocked_autorange(min_run_time=MIN_RUN_SECONDS if seconds is None else seconds)
     return measured.median * 1e3, measured.iqr * 1e3
+
+
+def in_turn(one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Median of what `one` measures, and of its ratio to what `other` measures, over ROUNDS in which both take their turn."""
+    rounds = [(one(), other()) for _ in range(ROUNDS)]
+    return statistics.median(a for a, _ in rounds), statistics.median(a / b for a, b in rounds)
 
 
 def peak_memory(function: Callable[[], object], device: torch.device) -> float:
@@ -70,8 +81,8 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
     return peak / 2**20
 
 
-def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float, float, float]:
-    """Median ms, interquartile range and peak MiB of forward and backward on the load of its kind."""
+def alone(objective: losses.Objective, device: torch.device) -> Callable[[], None]:
+    """Forward and backward of a loss on the load of its kind, to be timed."""
     needed = (*objective.combination.fields, *objective.combination.optional_fields)
     given = loads.load(objective.combination.fields, device)
     predicted = [field for field in given.values() if field.requires_grad]
@@ -84,8 +95,7 @@ def loss_alone(objective: losses.Objective, device: torch.device) -> tuple[float
             field.grad = None
         objective(complete({**given, **weights}, needed))[0].backward()
 
-    median, spread = timed(call, device)
-    return median, spread, peak_memory(call, device)
+    return call
 
 
 def training_step(
@@ -174,34 +184,46 @@ def shown(expression: str, weighting: str) -> str:
 
 def measure(
     expression: str,
-    baseline: str,
     model_name: str,
     batches: Batches,
     device: torch.device,
     name: str,
+    reference: str,
     sizes: Sizes = None,
     weighting: str = "fixed",
 ) -> Cost:
     """The cost of one loss under a weighting on this device. batches: ready training batches, (items, samples) fields; name: the
-    device's; sizes: what models, and losses with state, are built for in training."""
-    base, objective = (
-        losses.Objective(losses.parse(text), how, loads.SIZES).to(device)
-        for text, how in ((baseline, "fixed"), (expression, weighting))
+    device's; reference: of the task, beside which steps are measured; sizes: what models, and losses with state, are built for in
+    training."""
+    base, own = (
+        alone(losses.Objective(losses.parse(text), how, loads.SIZES).to(device), device)
+        for text, how in ((BASELINE, "fixed"), (expression, weighting))
     )
-    base_ms = loss_alone(base, device)[0]
-    median, spread, peak = loss_alone(objective, device)
-    step = training_step(model_name, expression, batches, device, sizes=sizes, weighting=weighting)
+    combination = losses.parse(expression)
+    spreads = []
+
+    def time_loss() -> float:
+        median, spread = timed(own, MIN_RUN_SECONDS / ROUNDS)
+        spreads.append(spread)
+        return median
+
+    def step(text: str, how: str) -> float:
+        return training_step(model_name, text, batches, device, sizes=sizes, weighting=how)
+
+    loss_ms, ratio = in_turn(time_loss, lambda: timed(base, MIN_RUN_SECONDS / ROUNDS)[0])
+    step_ms, step_ratio = in_turn(lambda: step(expression, weighting), lambda: step(reference, "fixed"))
     items, samples = batches[0]["noisy"].shape
     return Cost(
-        loss=shown(objective.combination.expression, weighting),
+        loss=shown(combination.expression, weighting),
         device=name,
         threads=torch.get_num_threads(),
         dtype="float32",
-        loss_ms=median,
-        loss_ms_iqr=spread,
-        ratio_to_mse=1.0 if expression == baseline else median / base_ms,
-        step_ms=step,
-        updates_per_s=1e3 / step,
-        audio_s_per_s=1e3 / step * items * samples / loads.RATE,
-        peak_mib=peak,
+        loss_ms=loss_ms,
+        loss_ms_iqr=statistics.median(spreads),
+        ratio_to_mse=1.0 if combination.expression == BASELINE else ratio,
+        step_ms=step_ms,
+        step_ratio=1.0 if combination.expression == reference else step_ratio,
+        updates_per_s=1e3 / step_ms,
+        audio_s_per_s=1e3 / step_ms * items * samples / loads.RATE,
+        peak_mib=peak_memory(own, device),
     )

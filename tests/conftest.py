@@ -95,6 +95,7 @@ def here(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
         patch.setattr(terminal, "console", Console(highlight=False, width=200))
         patch.setattr(workers, "cores", lambda: 1)
         patch.setattr(throughput, "STEPS", 2)
+        patch.setattr(throughput, "ROUNDS", 1)
         patch.setattr(throughput, "MIN_RUN_SECONDS", 0.02)
         with pytest.raises(SystemExit) as ended:
             cli.main()

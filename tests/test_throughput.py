@@ -30,7 +30,7 @@ def test_a_call_is_timed_in_milliseconds_and_once_before_the_clock_starts():
         calls.append(time.perf_counter())
         time.sleep(0.25 if len(calls) == 1 else 0.01)
 
-    median, spread = throughput.timed(call, CPU)
+    median, spread = throughput.timed(call)
     assert 10 <= median < 50  # the first call, of 250 ms, is not in it
     assert 0 <= spread < median
 
@@ -54,7 +54,8 @@ def test_peak_memory_is_what_is_held_at_once():
 
 @pytest.mark.parametrize("expression", ["mse", "si_sdr + 0.1*spectral_mag", "sa_sdr", "mse + 1e-5*l2_penalty"])
 def test_a_loss_alone_has_a_time_a_spread_and_needs_room_for_its_gradient(expression):
-    median, spread, peak = throughput.loss_alone(Objective(losses.parse(expression)), CPU)
+    call = throughput.alone(Objective(losses.parse(expression)), CPU)
+    (median, spread), peak = throughput.timed(call), throughput.peak_memory(call, CPU)
     assert 0.01 < median < 5000
     assert spread >= 0
     # The gradient alone is as large as the estimate: 8 x 3 s of float32.
@@ -63,19 +64,17 @@ def test_a_loss_alone_has_a_time_a_spread_and_needs_room_for_its_gradient(expres
 
 @pytest.mark.parametrize("weighting", [name for name in all_weightings() if name != "frozen"])
 def test_a_combination_is_measured_under_every_weighting(weighting, batches, monkeypatch):
-    monkeypatch.setattr(throughput, "timed", lambda function, device: (function(), (1.0, 0.0))[1])
+    monkeypatch.setattr(throughput, "timed", lambda function, seconds=None: (function(), (1.0, 0.0))[1])
     monkeypatch.setattr(throughput, "peak_memory", lambda function, device: 0.0)
-    cost = throughput.measure("mse + si_sdr", "mse", "gru_mask", batches, CPU, "this one", weighting=weighting)
+    cost = throughput.measure("mse + si_sdr", "gru_mask", batches, CPU, "this one", "mse", weighting=weighting)
     assert cost.loss == ("mse + si_sdr" if weighting == "fixed" else f"mse + si_sdr ({weighting})")
     assert cost.step_ms > 0
 
 
 @pytest.mark.parametrize("name", all_losses())
-def test_every_loss_has_a_load_that_it_is_timed_on(name, monkeypatch):
-    monkeypatch.setattr(throughput, "timed", lambda function, device: (function(), (1.0, 0.0))[1])
-    monkeypatch.setattr(throughput, "peak_memory", lambda function, device: 0.0)
+def test_every_loss_has_a_load_that_it_is_timed_on(name):
     objective = Objective(losses.parse(name), sizes=loads.SIZES)
-    assert throughput.loss_alone(objective, CPU)[0] == 1
+    throughput.alone(objective, CPU)()
 
 
 @pytest.mark.parametrize(
@@ -97,15 +96,15 @@ def test_a_load_has_the_size_of_a_usual_batch_and_gradients_where_a_model_predic
 
 def test_a_loss_with_class_vectors_is_measured_by_the_sizes_of_its_load():
     objective = Objective(losses.parse("cross_entropy + aam_softmax"), sizes=loads.SIZES)
-    median, _, peak = throughput.loss_alone(objective, CPU)
-    assert 0.01 < median < 500
-    assert peak > 0
+    call = throughput.alone(objective, CPU)
+    assert 0.01 < throughput.timed(call)[0] < 500
+    assert throughput.peak_memory(call, CPU) > 0
 
 
 def test_a_dearer_loss_costs_more():
-    cheap, dear = (throughput.loss_alone(Objective(losses.parse(text)), CPU) for text in ("mse", "spectral_mag"))
-    assert dear[0] > cheap[0]
-    assert dear[2] > cheap[2]
+    cheap, dear = (throughput.alone(Objective(losses.parse(text)), CPU) for text in ("mse", "spectral_mag"))
+    assert throughput.timed(dear)[0] > throughput.timed(cheap)[0]
+    assert throughput.peak_memory(dear, CPU) > throughput.peak_memory(cheap, CPU)
 
 
 def test_the_time_of_an_update_is_that_of_the_loop(batches):
@@ -122,7 +121,7 @@ def test_the_loops_overhead_is_a_ratio_for_each_round(batches):
 
 
 def test_a_row_says_what_was_measured_where_and_agrees_with_itself(batches):
-    cost = throughput.measure("1*si_sdr(max_db=30) + mse", "mse", "gru_mask", batches, CPU, "this machine")
+    cost = throughput.measure("1*si_sdr(max_db=30) + mse", "gru_mask", batches, CPU, "this machine", "mse")
     assert cost.loss == "si_sdr + mse"
     assert cost.device == "this machine"
     assert cost.threads == torch.get_num_threads()
@@ -135,4 +134,11 @@ def test_a_row_says_what_was_measured_where_and_agrees_with_itself(batches):
 
 
 def test_the_baseline_costs_once_itself(batches):
-    assert throughput.measure("mse", "mse", "gru_mask", batches, CPU, "this machine").ratio_to_mse == 1
+    cost = throughput.measure("mse", "gru_mask", batches, CPU, "this machine", "mse")
+    assert cost.ratio_to_mse == cost.step_ratio == 1
+
+
+def test_a_ratio_is_of_what_was_measured_in_turn():
+    slow = iter([10.0, 2.0, 30.0])  # the machine is busy in the first round, and more so in the last
+    own, ratio = throughput.in_turn(lambda: next(slow), iter([5.0, 1.0, 10.0]).__next__)
+    assert (own, ratio) == (10.0, 2.0)

@@ -48,17 +48,17 @@ def measured(throughput: pd.DataFrame, model: str, reference: str) -> pd.DataFra
     """The rows of one model, CPUs before GPUs, the fastest step first, with place (device, threads and type), rank (by the step, 1
     is fastest), step_ratio and loss_ratio (to the reference on the same place, NaN without it).
 
-    loss_ratio divides two ratios to mse, each taken in one second, rather than two times of different minutes.
+    Both divide two ratios, each taken in the same seconds, rather than two times of different minutes.
     """
     if throughput.empty:
         return pd.DataFrame(columns=["loss", "place", "rank", "step_ms", "step_ratio", "loss_ratio"])
-    own = throughput.reindex(columns=[*throughput.columns.union(["model"], sort=False)])
+    own = throughput.reindex(columns=[*throughput.columns.union(["model", "step_ratio"], sort=False)])
     own = own[own["model"].isna() | (own["model"] == model)].copy()
     own["place"] = [_place(*row) for row in own[MEASURE].itertuples(index=False)]
     own["gpu"] = own["device"].map(is_gpu)
     own["rank"] = own.groupby("place")["step_ms"].rank(method="min")
     base = own[own["loss"] == reference].drop_duplicates("place").set_index("place")
-    own["step_ratio"] = own["step_ms"] / own["place"].map(base["step_ms"])
+    own["step_ratio"] = own["step_ratio"] / own["place"].map(base["step_ratio"])
     own["loss_ratio"] = own["ratio_to_mse"] / own["place"].map(base["ratio_to_mse"])
     return own.sort_values(["gpu", "place", "step_ms"], kind="stable", ignore_index=True)
 

@@ -28,7 +28,7 @@ COLUMNS = {
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib "
-    "model made",
+    "model step_ratio made",
     "audio": "run_id item kind path worst",
     "fitting": "run_id metric step value",
     "summaries": "run_id test_set metric value",
@@ -63,7 +63,7 @@ class Results:
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
         edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib,
-        model (in whose training the step was measured), made (UTC).
+        model (in whose training the step was measured), step_ratio (to the step under the task's reference loss), made (UTC).
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run, and worst
         (bool: the item is one of those on which the loss did worst).
     notes: protocol -> sentences to print on its page (attribution of the corpora, flaws of the recordings).
@@ -340,7 +340,7 @@ def _throughput(settled: list[Run]) -> pd.DataFrame:
     for run in (run for run in settled if run.data.tags["phase"] == "throughput"):
         row = {**run.data.params, **run.data.metrics, "model": run.data.tags["model"], "made": made_at(run)}
         rows[tuple(row[name] for name in ("loss", "model", "device", "threads", "dtype"))] = row
-    return _frame("throughput", list(rows.values()))[COLUMNS["throughput"].split()]
+    return _frame("throughput", list(rows.values())).reindex(columns=COLUMNS["throughput"].split())
 
 
 def _audio(tracker: Tracker, finished: list[Run]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ THROUGHPUT = [
     "audio_s_per_s",
     "peak_mib",
     "model",
+    "step_ratio",
 ]
 MOST_PAIRED = 20  # losses whose differences stand in a page
 MOST_SPEAKERS = 12  # to be shown one by one

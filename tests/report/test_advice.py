@@ -17,8 +17,8 @@ def view(results):
 @pytest.fixture(scope="module")
 def results(make_results):
     made = make_results(GAINS, seeds=5, items=30, noise=0.2, targets={"si_sdr": ("si_sdr",)})
-    steps = {"mse": 20.0, "si_sdr": 50.0, "twin": 22.0, "l1": 20.0}
-    made.throughput = made.throughput.assign(model="gru_small", step_ms=made.throughput["loss"].map(steps))
+    steps = made.throughput["loss"].map({"mse": 20.0, "si_sdr": 50.0, "twin": 22.0, "l1": 20.0})
+    made.throughput = made.throughput.assign(model="gru_small", step_ms=steps, step_ratio=steps / 20)
     return made
 
 

@@ -16,7 +16,8 @@ def view(make_results):
     results.scores.loc[
         results.scores["run_id"].eq("p1-dear-1") & results.scores["item"].eq("matched-003"), "floored"
     ] = "pesq_wb"
-    results.throughput = results.throughput.assign(step_ms=results.throughput["loss"].map(STEPS), model="gru_small")
+    steps = results.throughput["loss"].map(STEPS)
+    results.throughput = results.throughput.assign(step_ms=steps, step_ratio=steps / STEPS["mse"], model="gru_small")
     other = results.throughput.assign(model="another", step_ms=1.0)  # of another net: no word of it
     results.throughput = pd.concat([results.throughput, other], ignore_index=True)
     results.runs.loc[results.runs["loss"] == "twin", "commit"] = "fff"
@@ -54,7 +55,7 @@ def test_without_scores_there_is_no_answer(make_results):
 def test_ratios_are_to_the_pages_own_reference_on_the_same_device():
     rows = [("cross_entropy", "cpu", 4.0, 10.0), ("focal", "cpu", 6.0, 15.0), ("focal", "NVIDIA H100", 2.0, 1.0)]
     table = pd.DataFrame(rows, columns=["loss", "device", "ratio_to_mse", "step_ms"]).assign(
-        threads="2", dtype="float32", model="ds_cnn"
+        threads="2", dtype="float32", model="ds_cnn", step_ratio=[2.0, 3.0, 1.5]
     )
     found = cost.measured(table, "ds_cnn", "cross_entropy").set_index(["device", "loss"])
     assert found.loc[("cpu", "focal"), ["loss_ratio", "step_ratio", "rank"]].tolist() == [1.5, 1.5, 2]
