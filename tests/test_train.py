@@ -9,7 +9,7 @@ from torch import nn
 from harness import losses, models, train
 from harness.losses import Objective, registry
 from harness.train import Curves, Diverged, Recipe, fit, weights
-from tests.real import CPU, short_scenes
+from tests.real import CPU, short_scenes, word_scenes
 
 RECIPE = {"lr": 3e-3, "weight_decay": 0.01, "warmup": 0.05, "clip_percentile": 10.0}
 
@@ -64,6 +64,26 @@ def test_the_same_seed_twice_is_bit_equal():
     assert [row[2:] for row in curves.rows] == [row[2:] for row in again.rows]
     other, _ = trained(updates=8, seed=1)
     assert not torch.equal(vector(first), vector(other))
+
+
+def classifier(expression: str) -> torch.Tensor:
+    """Weights of ds_cnn after a few updates on words."""
+    scenes = word_scenes("keywords")
+    sizes = {"classes": len(scenes.classes)}
+    torch.manual_seed(0)
+    model = models.build("ds_cnn", sizes=sizes)
+    objective, recipe = Objective(losses.parse(expression), sizes=sizes), Recipe(4, **RECIPE)
+    fit(model, objective, lambda step: scenes.batch(0, step, 16, CPU), recipe, CPU, inputs=("noisy",))
+    return vector(model)
+
+
+def test_focal_without_focus_is_cross_entropy_run_for_run_and_losses_that_are_equal_train_the_same_net():
+    reference = classifier("cross_entropy")
+    assert torch.equal(classifier("focal(gamma=0)"), reference)
+    for equal in ("nll", "kl_div"):
+        torch.testing.assert_close(classifier(equal), reference, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(classifier("multi_label_soft_margin"), classifier("soft_margin"), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(classifier("focal"), reference, rtol=1e-3, atol=1e-4)
 
 
 def test_another_loss_starts_from_equal_weights_and_sees_equal_batches():

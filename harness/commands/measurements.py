@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from harness.commands import terminal
 from harness.commands.options import (
@@ -91,7 +91,7 @@ def bench(
         )
         return
     table = Table(
-        "loss",
+        Column("loss", min_width=max(len(str(row["loss"])) for row in rows)),
         "ms alone",
         "x mse",
         "step ms",
