@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from harness import study
@@ -154,3 +156,54 @@ def check_secret(command_lines: set[str], output: str, *folders: Path) -> None:
 
 def test_the_password_is_in_no_log_store_or_command_line(story: Story, server: Server) -> None:
     check_secret(story.command_lines, story.output, story.home, server.folder)
+
+
+@pytest.mark.slow  # three machines train: minutes
+def test_three_machines_that_train_lose_one_of_them_and_no_trial(tiny: Path, tmp_path: Path) -> None:
+    raw = yaml.safe_load(tiny.read_text()) | {"seeds": 3, "updates": {"tune": 20, "confirm": 30}}
+    file = tmp_path / "trained.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    (tmp_path / "server").mkdir()
+    database, server = Postgres(), Server(tmp_path / "server")
+    try:
+        logs = [tmp_path / f"machine {k}.txt" for k in range(3)]
+        machines = [started(file, log, tmp_path / log.stem, database, server) for log in logs]
+        wait_for(lambda: "finished" in logs[2].read_text())  # and takes the next trial
+        wait_for(lambda: any(run.data.tags.get("state") == "running" for run in Tracker(server.uri).search()))
+        os.killpg(machines[2].pid, signal.SIGKILL)
+        codes = [machine.wait(600) for machine in machines]
+        assert codes == [0, 0, -signal.SIGKILL], [log.read_text() for log in logs]
+        runs = [run.data.tags for run in Tracker(server.uri).search("tags.phase != 'parent'")]
+        made = Counter(
+            tags["identity"] for tags in runs if tags["state"] == "finished" and tags["phase"] != "throughput"
+        )
+        assert set(made.values()) == {1}
+        phases = Counter((tags["loss"], tags["phase"]) for tags in runs if tags["state"] == "finished")
+        assert phases["snr", "confirm"] == phases["mse", "confirm"] == 3
+        assert phases["snr", "tune"] >= 2
+        states = trials(database)
+        assert states[TrialState.COMPLETE] == len(made)
+        assert not states[TrialState.WAITING]
+        assert not states[TrialState.RUNNING]
+        tables = [(tmp_path / log.stem / "reports" / "ranking.csv").read_text() for log in logs[:2]]
+        assert tables[0] == tables[1]
+    finally:
+        server.kill()
+        database.end()
+
+
+def started(file: Path, log: Path, home: Path, database: Postgres, server: Server) -> subprocess.Popen[str]:
+    """A machine of one worker, with its processes in one group."""
+    command = [sys.executable, "-m", "harness.cli", "study", str(file), "--workers", "1"]
+    home.mkdir()
+    with log.open("w") as out:
+        return subprocess.Popen(
+            command, env=environment(home, database, server), stdout=out, stderr=out, text=True, start_new_session=True
+        )
+
+
+def wait_for(done: Callable[[], bool], timeout: float = 300) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
