@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from harness import losses, models, paths, spec
+from harness import catalogue, losses, models, paths, spec
 from harness.errors import UserError
 from harness.models import registry
 from harness.spec import Study, default_rates, digest, identity, load, loss_key, protocol
@@ -39,6 +39,14 @@ def test_the_full_study_is_the_protocol_and_the_quick_ones_are_stamped_prelimina
     assert (items.validation, items.matched, items.mismatched) == (40, 120, 60)
     assert load("quick").preliminary
     assert load("smoke").preliminary
+
+
+def test_the_full_study_and_the_rest_hold_every_denoising_loss_in_one_table():
+    full, rest = load("denoise"), load("denoise_others")
+    assert len(full.losses) == 12
+    assert {*full.losses} & {*rest.losses} == set()
+    assert {*full.losses, *rest.losses} >= set(catalogue.trainable("denoise"))
+    assert protocol(full, "", {}) == protocol(rest, "", {})
 
 
 @pytest.mark.parametrize(
@@ -395,7 +403,6 @@ def test_an_identity_follows_the_version_of_the_loss(monkeypatch):
 
 
 def test_all_is_every_loss_that_can_train_the_task_by_itself():
-    from harness import catalogue
 
     study = load("quick", {"losses": "all"})
     assert list(study.losses) == catalogue.trainable("denoise")
