@@ -403,7 +403,6 @@ def test_an_identity_follows_the_version_of_the_loss(monkeypatch):
 
 
 def test_all_is_every_loss_that_can_train_the_task_by_itself():
-
     study = load("quick", {"losses": "all"})
     assert list(study.losses) == catalogue.trainable("denoise")
     assert "l2_penalty" not in study.losses
