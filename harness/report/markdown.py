@@ -49,7 +49,7 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
     view, about, shown = page.view, page.about, {section.name: it for section, it in page.sections}
     updates = f", {about['updates']} updates" if about["updates"] else ""
     parts = [
-        f"# {escaped(view.title)}{' (preliminary)' if page.answer['preliminary'] else ''}",
+        f"# {escaped(view.heading)}{' (preliminary)' if page.answer['preliminary'] else ''}",
         f"Losses: {about['count']}, seeds: {about['seeds']}{updates}, on {escaped(about['devices'])}, {about['made']}. "
         f"Protocol {escaped(view.protocol)}.",
         code(about["commands"]),
@@ -78,7 +78,10 @@ def index(pages: list[Page]) -> str:
     if not pages:
         parts.append("Nothing has been run yet. Start with `make study LOSS=si_sdr`.")
     for page in pages:
-        parts += [f"## [{escaped(page.view.title)}]({page.view.stem}.md)", escaped(" ".join(page.answer["sentences"]))]
+        parts += [
+            f"## [{escaped(page.view.heading)}]({page.view.stem}.md)",
+            escaped(" ".join(page.answer["sentences"])),
+        ]
     return joined([*parts, "[What each loss costs](throughput.md)" if pages else ""])
 
 

@@ -114,7 +114,7 @@ def write_report(results: Results, folder: Path, analysis: Analysis | None = Non
     regrets = [regret.table(page.view, search.balances(page.view)) for page in pages]
     if any(map(len, regrets)):
         write(folder / "regret.csv", pd.concat([rows for rows in regrets if len(rows)]).to_csv(index=False))
-    addresses = {page.view.protocol: (page.view.title, f"{page.view.stem}.html") for page in pages}
+    addresses = {page.view.protocol: (page.view.heading, f"{page.view.stem}.html") for page in pages}
     models = cost.models(results, analysis, addresses)
     write(folder / "throughput.html", html("throughput", models=models))
     write(folder / "throughput.md", markdown.throughput(models))

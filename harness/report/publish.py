@@ -41,7 +41,7 @@ def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]
     texts: dict[str, str] = {}
     for one in made:
         texts[f"{one.view.stem}.md"] = markdown.protocol(one, _draw(texts, one.view.stem))
-    addresses = {one.view.protocol: (one.view.title, f"{one.view.stem}.md") for one in made}
+    addresses = {one.view.protocol: (one.view.heading, f"{one.view.stem}.md") for one in made}
     texts["throughput.md"] = markdown.throughput(cost.models(results, analysis, addresses))
     again = markdown.code([f"harness import {folder}/runs", "make report"])
     listed = markdown.table(["export", "runs", "sha256"], sources)
@@ -92,7 +92,7 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
 def _protocols(made: list[Page]) -> str:
     heads = ["protocol", "of", "losses", "seeds", "device", "days"]
     rows = [
-        (one.view.protocol, one.view.title, about["count"], about["seeds"], about["devices"], about["made"])
+        (one.view.protocol, one.view.heading, about["count"], about["seeds"], about["devices"], about["made"])
         for one in made
         for about in [one.about]
     ]

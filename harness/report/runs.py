@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command study made void raced",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command study asked made void raced",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
     "tuning": "protocol loss lr score state chosen edge",
@@ -50,9 +50,9 @@ class Results:
         loss optimises directly), studies_read and losses_read (how many studies, and losses, have read the test list), preliminary
         (bool: quick item counts), variant (what tells what the loss names, a trained network, from others of that name), parent
         (run id), experiment (id), command (that repeats the loss's runs, "" where not known), study (the command that repeats
-        all that it was compared with), made ("2026-11-25T18:41:07", UTC), void (share of the training items that the loss could
-        say nothing of, NaN where that cannot be), raced (of a loss that a race has dropped: after how many `seeds`, `of` how
-        many, with which `looks`; else None).
+        all that it was compared with), asked (the name of the study that asked for it), made ("2026-11-25T18:41:07", UTC), void
+        (share of the training items that the loss could say nothing of, NaN where that cannot be), raced (of a loss that a race
+        has dropped: after how many `seeds`, `of` how many, with which `looks`; else None).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -263,6 +263,7 @@ def _row(
         "experiment": run.info.experiment_id,
         "command": "" if control else repeat.command(tags["loss"], tags["weighting"], content.get("study", {})),
         "study": "" if control else repeat.whole(tags["loss"], tags["weighting"], content.get("study", {})),
+        "asked": content.get("study", {}).get("name", ""),
         "made": made_at(run),
         "void": max((value for name, value in metrics.items() if name.startswith("void/")), default=None),
     }

@@ -14,6 +14,7 @@ from harness.metrics import METRICS
 from harness.report import repeat, tables, words
 from harness.report.blocks import baseline, named
 from harness.report.media import Media
+from harness.report.numbers import listed
 from harness.report.ranking import Analysis
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class View:
     def title(self) -> str:
         """ "denoise / prompts / gru_mask"."""
         return " / ".join(str(self.runs[name].iloc[0]) for name in ("task", "corpus", "model"))
+
+    @property
+    def heading(self) -> str:
+        """The title; where other protocols have it too, with the studies that asked for the runs: "... (perceptual and quick)"."""
+        parts = ["task", "corpus", "model"]
+        alike = (self.results.runs[parts] == self.runs[parts].iloc[0]).all(axis=1)
+        asked = self.losses.loc[self.losses["asked"] != "", "asked"].value_counts().index.tolist()
+        several = self.results.runs.loc[alike, "protocol"].nunique() > 1 and asked
+        return f"{self.title} ({listed(asked)})" if several else self.title
 
     @property
     def stem(self) -> str:

@@ -16,7 +16,13 @@ SCALE = {"pesq_wb": 0.3, "estoi": 0.06, "si_sdr": 2.0, "dnsmos_ovrl": 0.2}  # on
 RUN = {"task": "denoise", "corpus": "prompts", "model": "gru_small", "weighting": "", "reason": "", "stale": False}
 RUN |= {"device": "cpu (16 cores)", "commit": "abc1234", "updates": 800, "studies_read": 1, "preliminary": False}
 RUN |= {"losses_read": 3, "variant": "", "parent": "", "experiment": "7", "command": "make study STUDY=quick LOSS=x"}
-RUN |= {"void": np.nan, "raced": None, "study": "make study STUDY=quick", "made": "2026-11-24T21:05:00"}
+RUN |= {
+    "void": np.nan,
+    "raced": None,
+    "study": "make study STUDY=quick",
+    "made": "2026-11-24T21:05:00",
+    "asked": "quick",
+}
 
 
 def synthetic(
