@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness import loads, losses, outbox, spec, throughput
+from harness import keys, loads, losses, outbox, throughput
 from harness.context import Context
 from harness.devices import device_name
 
@@ -90,10 +90,10 @@ def speech(context: Context, seconds: float) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _identity(context: Context, loss: str, weighting: str, device: str) -> str:
-    key = spec.loss_key(losses.parse(loss), weighting)
+    key = keys.loss_key(losses.parse(loss), weighting)
     setting = {"model": context.study.model, "batch": context.study.batch, "seconds": context.study.scenes.seconds}
     how = {"device": device, "threads": torch.get_num_threads(), "measured": MEASURED}
-    return spec.digest({"loss": key, **how, **setting})
+    return keys.digest({"loss": key, **how, **setting})
 
 
 def _keep(context: Context, row: dict[str, Any], loss: str, weighting: str, device: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness import gate, losses, models, outbox, spec, tasks, throughput
+from harness import gate, keys, losses, models, outbox, spec, tasks, throughput
 from harness.data import corpora
 from harness.data.scenes import list_digest
 from harness.metrics import Scorer
@@ -98,11 +98,11 @@ class Context:
     @cached_property
     def protocol(self) -> dict[str, Any]:
         lists = {name: list_digest(items) for name, items in self.sets.items()}
-        return spec.protocol(self.study, self.scenes.digest, lists)
+        return keys.protocol(self.study, self.scenes.digest, lists)
 
     @cached_property
     def protocol_digest(self) -> str:
-        return spec.digest(self.protocol)
+        return keys.digest(self.protocol)
 
     @cached_property
     def examples(self) -> dict[str, list[dict[str, torch.Tensor]]]:
@@ -130,18 +130,18 @@ class Context:
         """What makes a loss under a weighting (or a control) the same one in an identity."""
         if loss in self.task.controls:
             return {"control": loss}
-        return spec.loss_key(losses.parse(loss), weighting)
+        return keys.loss_key(losses.parse(loss), weighting)
 
     def identity(self, planned: Planned) -> str:
         key = self.key(planned.loss, planned.weighting)
-        return spec.identity(self.protocol_digest, key, planned.phase, planned.seed, planned.tuned)
+        return keys.identity(self.protocol_digest, key, planned.phase, planned.seed, planned.tuned)
 
     def control_identity(self, name: str) -> str:
         return self.identity(Planned(name, "control"))
 
     def parent(self, loss: str, weighting: str = "fixed") -> outbox.Parent:
         """The parent run, one for each protocol, loss and weighting."""
-        identity = spec.digest({"protocol": self.protocol_digest, "parent": self.key(loss, weighting)})
+        identity = keys.digest({"protocol": self.protocol_digest, "parent": self.key(loss, weighting)})
         tags = self.tags(loss, weighting)
         return outbox.Parent(throughput.shown(tags["loss"], weighting), identity, tags)
 
@@ -162,7 +162,7 @@ class Context:
             "weighting": "" if control else weighting,
             "loss_versions": json.dumps({} if combination is None else combination.versions),
             "targets": " ".join(() if combination is None else combination.targets),
-            "result_version": str(spec.RESULT_VERSION),
+            "result_version": str(keys.RESULT_VERSION),
             "preliminary": str(self.study.preliminary),
             **({"gate": self.gate} if self.gate else {}),
         }

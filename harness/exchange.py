@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import spec
+from harness import keys
 from harness.errors import UserError
 from harness.outbox import Parent, Record
 from harness.tracking import MADE, SETTLED, Tracker, made_at, one_of_each
@@ -129,7 +129,7 @@ def _settled(tracker: Tracker) -> set[str]:
 
 
 def _kept_once(shared: dict[str, Any], value: Any) -> str:
-    key = spec.digest(value)
+    key = keys.digest(value)
     shared[key] = value
     return key
 
@@ -207,14 +207,14 @@ def _open(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[s
 def _check(data: dict[str, Any]) -> None:
     """Every trial is what its identity says: its protocol, loss, phase, seed and rate give the same hash here."""
     for name, protocol in data["protocols"].items():
-        if spec.digest(protocol) != name:
+        if keys.digest(protocol) != name:
             raise UserError(f"protocol {name}: its contents do not give that hash; export it again")
     for row in data["runs"]:
         content = row["spec"]
         if content is None:
             continue  # a throughput measurement
         tuned = content.get("tuned", {}) | ({} if content["lr"] is None else {"lr": content["lr"]})
-        made = spec.identity(content["protocol_digest"], content["loss"], content["phase"], content["seed"], tuned)
+        made = keys.identity(content["protocol_digest"], content["loss"], content["phase"], content["seed"], tuned)
         if made != row["tags"]["identity"]:
             raise UserError(f"run {row['title']!r}: its contents do not give its identity {row['tags']['identity']}")
 

@@ -26,7 +26,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from harness import losses, outbox, spec, study, throughput, train, trial, workers
+from harness import keys, losses, outbox, spec, study, throughput, train, trial, workers
 from harness.context import Context, Outcome, Planned, Report
 from harness.devices import device_name
 from harness.metrics import METRICS
@@ -146,7 +146,7 @@ def replay(
     sample = kept[planned.phase]
     shutil.copytree(sample.folder, folder, dirs_exist_ok=True)
     if (folder / "scores.csv").exists():
-        _vary(folder / "scores.csv", spec.digest([planned.loss, planned.seed]))
+        _vary(folder / "scores.csv", keys.digest([planned.loss, planned.seed]))
     if planned.phase == "control":
         record.log(sample.points)
         return Outcome("finished", None)

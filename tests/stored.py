@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from harness import outbox, spec
+from harness import keys, outbox
 
 TAGS = {
     "protocol": "p1",
@@ -15,7 +15,7 @@ TAGS = {
     "weighting": "fixed",
     "targets": "",
 }
-TAGS |= {"reference": "mse", "loss_versions": "{}", "result_version": str(spec.RESULT_VERSION), "preliminary": "True"}
+TAGS |= {"reference": "mse", "loss_versions": "{}", "result_version": str(keys.RESULT_VERSION), "preliminary": "True"}
 TAGS |= {"device": "cpu", "commit": "c", "test_list": "l1 l2"}
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness import features, losses, spec
+from harness import features, keys, losses
 from harness.models.features import NETWORKS, Network, Phi, Recipe
 from tests.conftest import here
 
@@ -76,12 +76,12 @@ def test_of_several_at_once_one_trains(calls):
 
 
 def test_another_network_is_another_loss_and_losses_without_one_keep_their_identity(monkeypatch):
-    keys = []
+    found = []
     for key in ("a", "b"):
         monkeypatch.setitem(NETWORKS, "trained", Network(lambda: Phi(0), lambda key=key: key))
-        keys.append(spec.loss_key(losses.parse("deep_feature"), "fixed"))
-    assert keys[0] != keys[1]
-    assert set(spec.loss_key(losses.parse("mse"), "fixed")) == {"terms", "versions", "weighting"}
+        found.append(keys.loss_key(losses.parse("deep_feature"), "fixed"))
+    assert found[0] != found[1]
+    assert set(keys.loss_key(losses.parse("mse"), "fixed")) == {"terms", "versions", "weighting"}
 
 
 def test_the_command_makes_nothing_twice(home):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import catalogue, losses, models, spec, tasks, train
+from harness import catalogue, keys, losses, models, tasks, train
 from harness.conformance.inputs import activate, built, learned, make
 from harness.data.scenes import MixtureRule, Scenes, open_scenes
 from harness.models.features import NETWORKS
@@ -74,7 +74,7 @@ def scenes() -> Scenes:
 def test_numbers_move_only_with_a_version(name: str, scenes: Scenes) -> None:
     golden = json.loads(FILE.read_text())
     again = "run `python -m tests.test_golden` and commit tests/golden.json"
-    assert golden["result_version"] == spec.RESULT_VERSION, f"RESULT_VERSION was raised: {again}"
+    assert golden["result_version"] == keys.RESULT_VERSION, f"RESULT_VERSION was raised: {again}"
     assert name in golden["losses"], f"{name} is new: {again}"
     assert golden["losses"][name]["version"] == losses.get(name).version, f"the version of {name} was raised: {again}"
     message = f"results of {name} moved: raise its version= (or RESULT_VERSION, if others moved too), then {again}"
@@ -106,5 +106,5 @@ if __name__ == "__main__":
         for name, info in losses.all_losses().items()
     }
     of_tasks = {name: rounded(of_task(name)) for name in RECOGNISED}
-    written = {"result_version": spec.RESULT_VERSION, "losses": entries, "tasks": of_tasks}
+    written = {"result_version": keys.RESULT_VERSION, "losses": entries, "tasks": of_tasks}
     FILE.write_text(json.dumps(written, indent=1) + "\n")

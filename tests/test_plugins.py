@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from harness import losses, models
+from harness import keys, losses, models, spec
 from harness.errors import UserError
 from harness.plugins import load_plugins
 
@@ -45,25 +45,21 @@ def test_losses_and_models_of_a_file_are_there_by_name(tmp_path):
 
 
 def test_a_study_may_use_them(tmp_path):
-    from harness import spec
-
     load_plugins([write(tmp_path, GOOD)])
     study = spec.load("smoke", {"losses": ["mine", "mine + si_sdr"], "model": "halve"})
     assert study.losses == ("mine", "mine + si_sdr")
 
 
 def test_a_model_that_has_changed_has_another_protocol_and_ours_have_no_source(tmp_path):
-    from harness import spec
-
     def protocol(text: str, folder: str, name: str) -> dict[str, object]:
         (tmp_path / folder).mkdir()
         load_plugins([write(tmp_path / folder, text)])
-        return spec.protocol(spec.load("smoke", {"model": name}), "digest", {})
+        return keys.protocol(spec.load("smoke", {"model": name}), "digest", {})
 
     own = protocol(GOOD, "a", "halve")
     other = protocol(GOOD.replace("0.5", "0.4").replace("Halve", "Third").replace("def mine", "def its"), "b", "third")
     assert own["model_source"] != other["model_source"]
-    assert "model_source" not in spec.protocol(spec.load("smoke"), "digest", {})
+    assert "model_source" not in keys.protocol(spec.load("smoke"), "digest", {})
 
 
 def test_a_file_is_run_once_however_often_it_is_named(tmp_path, monkeypatch):

@@ -29,9 +29,10 @@ def sentences(view: View) -> list[str]:
     best = unbeaten(view, first)
     metrics = listed([a["label"] for a in view.answers[first] if "loss" in a])
     said = [f"{_where(view, len(names))}: {_use(view, best, len(names), metrics)}"]
-    said += _first_of_all(view, first, best)
-    said += _cheapest(view, best)
-    said += [_elsewhere(view, name, best) for name in others]
+    if len(best) < len(names) or not view.once:
+        said += _first_of_all(view, first, best)
+        said += _cheapest(view, best)
+        said += [_elsewhere(view, name, best) for name in others]
     few = words.preliminary(view.results, view.analysis, view.protocol)
     return [*said, *([f"Preliminary: {'; '.join(few)}."] if few else [])]
 
@@ -57,6 +58,9 @@ def _where(view: View, count: int) -> str:
 def _use(view: View, best: list[str], count: int, metrics: str) -> str:
     if count == 1:
         return f"{best[0]} is the only loss, so that there is no choice to advise on."
+    if len(best) == count and view.once:
+        means = [f"{a['loss']} on {a['label']} ({a['value']})" for a in view.answers[view.sets[0]] if "loss" in a]
+        return f"one seed tells nothing for certain; the highest means are those of {listed(means)}."
     if len(best) == count:
         return f"nothing parts the losses for certain on {metrics}: take the cheapest."
     if best:

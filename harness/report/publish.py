@@ -51,7 +51,7 @@ def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]
     texts["README.md"] = markdown.joined([markdown.index(made).rstrip(), told, "## The runs", AGAIN, again, listed])
     marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
     said = f"Of the literature's claims: {write.counted(checked)} ([claims]({folder}/claims.md))."
-    return marked, "\n\n".join([*_section(made, analysis, texts, folder), said])
+    return marked, "\n\n".join([*filter(None, _section(made, analysis, texts, folder)), said])
 
 
 def _draw(texts: dict[str, str], stem: str) -> markdown.Draw:
@@ -64,14 +64,14 @@ def _draw(texts: dict[str, str], stem: str) -> markdown.Draw:
 
 
 def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder: str) -> Iterator[str]:
-    """The paragraph, the table of the main task and two of its pictures."""
+    """The paragraph, a line for each other task, the table of the main task and two of its pictures."""
     judged = [one for one in made if advice.sentence(one.view)]
     if not judged:
         yield f"No loss has been judged yet: [{folder}]({folder}/README.md)."
         return
     lead, *others = sorted(_largest(judged), key=_weight, reverse=True)
-    told = [*advice.sentences(lead.view), *(advice.sentence(one.view) for one in others)]
-    yield "**Which loss should I use?** " + markdown.escaped(" ".join(told))
+    yield "**Which loss should I use?** " + markdown.escaped(" ".join(advice.sentences(lead.view)))
+    yield "\n".join(f"- {markdown.escaped(advice.sentence(one.view))}" for one in others)
     test_set = lead.view.sets[0]
     heads, rows = top(lead.view, analysis, test_set)
     yield markdown.table(heads, rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import losses, spec
+from harness import keys, losses
 from harness.metrics import METRICS
 from harness.report import repeat, searched
 from harness.report.blocks import HEARD, named
@@ -230,7 +230,7 @@ def _stale(tags: dict[str, str]) -> bool:
     """Whether an older version of the harness, or of one of its losses, made the run."""
     known = losses.all_losses()
     versions = json.loads(tags.get("loss_versions") or "{}")
-    return tags.get("result_version") != str(spec.RESULT_VERSION) or any(
+    return tags.get("result_version") != str(keys.RESULT_VERSION) or any(
         name in known and known[name].version != v for name, v in versions.items()
     )
 

@@ -32,14 +32,16 @@ def _best(view: View, test_set: str, first: bool) -> list[str]:
     head, *others = singles
     where = f"On {view.title} the" if first else f"On {test_set.replace('_', ' ')} items the"
     said = f"{where} best loss for {head['label']} is {_with_gain(view, head)}"
-    if head["tied"]:
+    if head["tied"] and view.once & {head["loss"], *head["names"]}:
+        said += f"; one seed does not tell it from {listed(head['names'], MOST_TIED)}"
+    elif head["tied"]:
         said += f"; {listed(head['names'], MOST_TIED)} {'is' if len(head['names']) == 1 else 'are'} tied with it"
     elif not head["alone"]:
         said += ", better than every other for certain"
     found = [f"{said}."]
     if others:
         found.append("For " + "; for ".join(f"{a['label']} it is {_with_gain(view, a)}" for a in others) + ".")
-    for answer in [a for a in answers if "losses" in a] if first else []:
+    for answer in [a for a in answers if "losses" in a] if first and not view.once else []:
         first_of_all = f"{answer['losses']} rank{'' if ' and ' in answer['losses'] else 's'} first"
         found.append(f"Over {answer['referees']}, which no loss here optimises, {first_of_all}.")
     return found

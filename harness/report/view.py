@@ -82,6 +82,12 @@ class View:
         return str(own.iloc[0]) if len(own) else ""
 
     @cached_property
+    def once(self) -> set[str]:
+        """Losses of one seed: no interval tells them from another."""
+        seeds = self.losses.groupby("name")["seed"].nunique()
+        return set(seeds.index[seeds < 2])
+
+    @cached_property
     def sets(self) -> list[str]:
         return [str(name) for name in dict.fromkeys(self.ranking["test_set"])]
 

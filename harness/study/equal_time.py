@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from harness import entrants, spec, throughput
+from harness import entrants, keys, spec, throughput
 from harness.context import Context, Outcome, Planned, Report
 from harness.devices import device_name
 from harness.entrants import Entrant
@@ -77,7 +77,7 @@ class Measuring:
 
     def advance(self) -> Queue | None:
         due = [[entrant.shown, dict(choice.values)] for entrant, choice in self.queue.due.items()]
-        plan = {"of": spec.digest([self.queue.optuna.study_name, due])}
+        plan = {"of": keys.digest([self.queue.optuna.study_name, due])}
         return self.queue if due and not self.queue.over([plan], self.since) else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from harness import plugins, source, spec
+from harness import keys, plugins, source
 from harness.context import Context
 from harness.errors import UserError
 from harness.liveness import is_gone, mine
@@ -51,11 +51,11 @@ def joined(context: Context, store: Store, joining: bool, say: Callable[[str], N
 def _key(context: Context) -> str:
     """What makes it one study on all machines: its protocol without what may differ between them by mistake."""
     left_out = ("corpus_digest", "lists", "model_source", "result_version")
-    return spec.digest({name: part for name, part in context.protocol.items() if name not in left_out})
+    return keys.digest({name: part for name, part in context.protocol.items() if name not in left_out})
 
 
 def _entry(context: Context) -> FrozenTrial:
-    recordings = spec.digest([context.protocol["corpus_digest"], context.protocol["lists"]])
+    recordings = keys.digest([context.protocol["corpus_digest"], context.protocol["lists"]])
     about: dict[str, Any] = {"owner": mine(), "host": socket.gethostname(), "commit": commit(), "code": source.digest()}
     about |= {"plugins": plugins.sources(), "recordings": recordings}
     return create_trial(state=TrialState.RUNNING, user_attrs=about)

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from harness import spec, trial
+from harness import keys, trial
 from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
 from harness.liveness import is_gone, mine
@@ -141,7 +141,7 @@ def open_queue(
 ) -> Any:
     """The queue of an entrant in a phase, made where it does not exist."""
     control = entrant.loss in context.task.controls
-    key = entrant.loss if control else spec.digest(context.key(entrant.loss, entrant.weighting))
+    key = entrant.loss if control else keys.digest(context.key(entrant.loss, entrant.weighting))
     objectives = len(context.study.objectives) if phase == "tune" else 1
     made = optuna.create_study(
         storage=store,

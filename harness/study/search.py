@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import outbox, spec, trial
+from harness import keys, outbox, spec, trial
 from harness.context import Context
 from harness.entrants import Entrant
 from harness.space import Dimension, space
@@ -176,7 +176,7 @@ class _Tpe(optuna.samplers.BaseSampler):
     others than one left in peace, because lost trials have numbers too."""
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        seed = int(spec.digest([study.study_name, trial.number]), 16) % 2**32
+        seed = int(keys.digest([study.study_name, trial.number]), 16) % 2**32
         self._tpe = optuna.samplers.TPESampler(seed=seed)
         self._tpe.before_trial(study, trial)
 

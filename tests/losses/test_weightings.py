@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from harness import spec
+from harness import keys
 from harness.errors import UserError
 from harness.losses import Weighting, all_weightings, get_weighting, parse, weighting
 from harness.losses.weightings import registry
@@ -84,7 +84,7 @@ def test_an_empty_expression_is_refused():
 def test_a_run_under_fixed_keeps_its_identity_and_any_other_weighting_has_one_of_its_own():
     pair = parse("mse + si_sdr")
     today = {**pair.canonical(), "versions": pair.versions, "weighting": "fixed"}
-    assert spec.loss_key(pair, "fixed") == today
+    assert keys.loss_key(pair, "fixed") == today
     named = [
         "fixed",
         "equal",
@@ -94,17 +94,17 @@ def test_a_run_under_fixed_keeps_its_identity_and_any_other_weighting_has_one_of
         "dwa(temperature=3)",
         "frozen(weights=(1, 2))",
     ]
-    assert len({spec.digest(spec.loss_key(pair, name)) for name in named}) == len(named)
-    assert spec.loss_key(pair, "uncertainty(rate=10)") == spec.loss_key(pair, "uncertainty")
-    assert json.dumps(spec.loss_key(pair, "frozen(weights=(1, 2))"))
+    assert len({keys.digest(keys.loss_key(pair, name)) for name in named}) == len(named)
+    assert keys.loss_key(pair, "uncertainty(rate=10)") == keys.loss_key(pair, "uncertainty")
+    assert json.dumps(keys.loss_key(pair, "frozen(weights=(1, 2))"))
 
 
 def test_the_order_of_terms_counts_where_weights_are_given_for_each():
-    def keys(name):
-        return [spec.digest(spec.loss_key(parse(text), name)) for text in ("mse + si_sdr", "si_sdr + mse")]
+    def made(name):
+        return [keys.digest(keys.loss_key(parse(text), name)) for text in ("mse + si_sdr", "si_sdr + mse")]
 
-    assert len(set(keys("uncertainty"))) == 1
-    assert len(set(keys("frozen(weights=(1, 2))"))) == 2
+    assert len(set(made("uncertainty"))) == 1
+    assert len(set(made("frozen(weights=(1, 2))"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import losses, spec, study, workers
+from harness import keys, losses, spec, study, workers
 from harness.errors import UserError
 from harness.report import page, ranking, runs
 from harness.tasks import classify
@@ -63,9 +63,9 @@ def test_the_page_shows_them_and_the_recall_of_the_rare(results):
 
 def test_a_protocol_knows_of_them_only_where_they_are_asked_for():
     plain = spec.load("keywords_imbalanced")
-    assert not set(spec.protocol(plain, "", {})["scenes"]["items"]) & {"open_set", "real_words", "training"}
+    assert not set(keys.protocol(plain, "", {})["scenes"]["items"]) & {"open_set", "real_words", "training"}
     asked = spec.load("keywords_imbalanced", {"scenes": {"items": ITEMS}})
-    assert spec.protocol(asked, "", {})["scenes"]["items"]["open_set"] == 30
+    assert keys.protocol(asked, "", {})["scenes"]["items"]["open_set"] == 30
 
 
 @pytest.mark.parametrize("task", ["denoise", "tags"])
