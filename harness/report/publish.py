@@ -100,7 +100,8 @@ def _protocols(made: list[Page]) -> str:
 
 
 def _largest(judged: list[Page]) -> list[Page]:
-    """Of each task the page of most losses: beside it, those of special questions would only confuse."""
+    """Of each task the page of most losses, of more than one seed where there is one: beside it, those of special questions would
+    only confuse."""
     found: dict[str, Page] = {}
     for one in judged:
         task = one.view.task
@@ -108,8 +109,8 @@ def _largest(judged: list[Page]) -> list[Page]:
     return list(found.values())
 
 
-def _weight(one: Page) -> tuple[bool, int]:
-    return one.view.task == MAIN_TASK, len(one.view.losses)
+def _weight(one: Page) -> tuple[bool, bool, int]:
+    return one.view.task == MAIN_TASK, not one.view.once, len(one.view.losses)
 
 
 def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[list[str]]]:

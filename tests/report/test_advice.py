@@ -89,6 +89,16 @@ def test_the_section_of_the_readme_has_gains_with_intervals_throughput_and_two_p
     assert all(name in pages for name in shown)
 
 
+def test_a_page_of_one_seed_does_not_lead_over_one_of_several(results, make_results):
+    more = make_results(GAINS | {f"l{k}": 1.0 for k in range(30)}, seeds=1, items=4, protocol="p2")
+    for name in ("runs", "scores", "tuning"):
+        setattr(more, name, pd.concat([getattr(results, name), getattr(more, name)]))
+    more.curves = more.curves.iloc[:0]
+    _, section = publish.files(more, "docs/results", [])
+    assert "(4 losses, 5 seeds)" in section
+    assert "34 losses" not in section
+
+
 def test_a_page_says_how_when_and_on_what_it_was_measured_and_shows_its_pictures(files):
     pages, _ = files
     (name,) = [name for name in pages if name.startswith("denoise")]
