@@ -59,8 +59,8 @@ CLAIMS = (
         "C8", "Learned weights are as good as equal ones, and near the best of a grid", "selection score: uncertainty − equal, and "
         "regret", "at least 0; a regret of 0.25 or less", "uncertainty is worse than equal",
         "make study STUDY=weightings; make study STUDY=multitask", weights.learned_weights,
-        reason="the learned balance follows the noise of the terms and not the metrics: of a word and its place it ends on 5.9 times "
-        "the weight for the word, which costs a little overlap and gains no accuracy; under a point of their mean",
+        reason="the learned balance follows the noise of the terms and not the metrics: of a word and its place it ends on 5.9 "
+        "times the weight for the word, which costs a little overlap and gains no accuracy; under a point of their mean",
     ),
     Claim(
         "C9", "The learning rate is part of the loss", "best rates; gaps of the selection score within a loss and between losses",
