@@ -343,10 +343,20 @@ def load(source: str, overrides: dict[str, Any] | None = None, trials: int | Non
         raw[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     if trials is not None:
         raw |= _tuned_by(raw, trials)
+    others = overrides is not None and "losses" in overrides and "identities" not in overrides
+    twins = raw.pop("identities", []) if others else []
     try:
-        return Study.model_validate(raw)
+        study = Study.model_validate(raw)
+        return Study.model_validate(raw | {"identities": _left(twins, study)}) if twins else study
     except ValidationError as error:
         raise UserError(f"{path}: {_first_fault(error, _rule(raw))}") from error
+
+
+def _left(groups: list[list[str]], study: Study) -> list[list[str]]:
+    """What of a file's groups of losses that must tie a study of other losses still holds."""
+    run = {losses.parse(expression).expression for expression in (*study.losses, study.reference.loss)}
+    held = [[name for name in group if losses.parse(name).expression in run] for group in groups]
+    return [group for group in held if len(group) > 1]
 
 
 def _rule(raw: dict[str, Any]) -> type[SceneRule] | None:

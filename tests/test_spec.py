@@ -422,6 +422,12 @@ def test_losses_that_must_tie_are_losses_of_the_study_and_at_least_two():
         load("quick", {"losses": ["snr"], "identities": [["snr"]]})
 
 
+def test_a_study_of_some_of_a_files_losses_asks_for_the_ties_that_are_left():
+    assert load("keywords", {"losses": ["cross_entropy"]}).identities == ()
+    assert load("keywords", {"losses": ["nll", "focal"]}).identity_groups == [("cross_entropy", "nll")]
+    assert load("identities", {"losses": ["snr", "log_mse"]}).identity_groups == [("snr", "log_mse")]
+
+
 def test_what_must_tie_is_no_part_of_the_protocol():
     plain = load("quick", {"losses": ["snr"]})
     named = load("quick", {"losses": ["snr"], "identities": [["mse", "snr"]]})
