@@ -179,7 +179,7 @@ def _names(judged: pd.DataFrame) -> dict[str, str]:
 
 def _earlier(runs: list[Run], judged: pd.DataFrame, names: dict[str, str]) -> set[str]:
     """Parents of losses of which a newer form is shown, but not this one."""
-    shown = judged[judged["parent"].isin(names)] if names else judged
+    shown = judged[judged["parent"].isin(names)]
     newer = set(zip(shown["protocol"], shown["loss"], shown["weighting"], strict=True))
     parents = {r.info.run_id: r.data.tags for r in runs if r.data.tags["phase"] == "parent"}
     return {
