@@ -139,6 +139,9 @@ def test_the_baseline_costs_once_itself(batches):
 
 
 def test_a_ratio_is_of_what_was_measured_in_turn():
-    slow = iter([10.0, 2.0, 30.0])  # the machine is busy in the first round, and more so in the last
-    own, ratio = throughput.in_turn(lambda: next(slow), iter([5.0, 1.0, 10.0]).__next__)
+    mine, theirs = (
+        iter([10.0, 4.0, 30.0]),
+        iter([20.0, 2.0, 15.0]),
+    )  # the machine is busy in the first round, and in the last
+    own, ratio = throughput.in_turn(mine.__next__, theirs.__next__)
     assert (own, ratio) == (10.0, 2.0)
