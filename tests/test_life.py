@@ -47,6 +47,16 @@ def of_study(home: Path) -> list[psutil.Process]:
     return found
 
 
+def workers_of(parent: subprocess.Popen) -> list[psutil.Process]:
+    """The worker processes that the study has started, without those that have just ended."""
+    workers = []
+    for child in psutil.Process(parent.pid).children():
+        with suppress(psutil.Error):
+            if "spawn_main" in str(child.cmdline()):
+                workers.append(child)
+    return workers
+
+
 def running_or_done(home: Path) -> tuple[int, int]:
     """Trials that run, and trials that are over, as Optuna's file has them."""
     with suppress(sqlite3.Error), sqlite3.connect(f"file:{home}/runs/optuna.db?mode=ro", uri=True) as db:
@@ -75,8 +85,7 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
         elif how == "kill the parent":
             parent.kill()
         else:
-            workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]
-            random.choice(workers or [psutil.Process(parent.pid)]).kill()
+            random.choice(workers_of(parent) or [psutil.Process(parent.pid)]).kill()
         sent = time.monotonic()
         code = parent.wait(timeout=600)  # what is left of the study, where it survives
         if code == 0 and time.monotonic() - sent < 5:  # it was over already
@@ -156,7 +165,7 @@ def test_workers_whose_parent_is_killed_while_they_start_end_too(tiny: Path, tmp
     command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "2"]
     with (tmp_path / "output").open("w") as output:
         parent = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-        while not [child for child in psutil.Process(parent.pid).children() if "spawn_main" in str(child.cmdline())]:
+        while not workers_of(parent):
             assert parent.poll() is None
             time.sleep(0.05)
         parent.kill()
