@@ -1,4 +1,4 @@
-"""Which losses a race has dropped, and what that has saved."""
+"""Which losses a race has stopped, and what that has saved."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def raced(runs: pd.DataFrame) -> pd.DataFrame:
 
 def notes(runs: pd.DataFrame) -> dict[str, str]:
     """Loss -> what to print beside it."""
-    return {row.name: f"raced out after {row.seeds} of {row.of} seeds" for row in each(raced(runs).reset_index())}
+    return {row.name: f"race decided after {row.seeds} of {row.of} seeds" for row in each(raced(runs).reset_index())}
 
 
 def sentence(runs: pd.DataFrame) -> str:
-    """Who is out, after how many seeds, and how many confirming runs that has saved; "" without a race."""
+    """Who stopped after how many seeds, and how many confirming runs that has saved; "" without a race."""
     out = raced(runs)
     if out.empty:
         return ""
@@ -33,8 +33,8 @@ def sentence(runs: pd.DataFrame) -> str:
     groups = [f"{listed(list(own.index))} after {seeds} seeds" for seeds, own in out.groupby("seeds")]
     looks = out["looks"].iloc[0]
     return (
-        f"Raced: whoever is beaten for certain on all metrics of the tuning is out, at {len(looks)} "
-        f"look{'s' * (len(looks) > 1)} (after {listed([str(n) for n in looks])} of {out['of'].iloc[0]} seeds), each at "
-        f"{100 * ALPHA / len(looks):.2g} %. Out: {'; '.join(groups)}. {saved} of {saved + made} confirming runs were saved "
-        f"({100 * saved / (saved + made):.0f} %)."
+        f"Raced: whoever has won or lost the first place for certain on every metric of the tuning gets no more seeds, at "
+        f"{len(looks)} look{'s' * (len(looks) > 1)} (after {listed([str(n) for n in looks])} of {out['of'].iloc[0]} seeds), "
+        f"each at {100 * ALPHA / len(looks):.2g} %. Stopped: {'; '.join(groups)}. {saved} of {saved + made} confirming "
+        f"runs were saved ({100 * saved / (saved + made):.0f} %)."
     )

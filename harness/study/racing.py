@@ -1,11 +1,11 @@
 """Racing: a loss that is clearly apart gets no more seeds.
 
-Looks are taken after 3 seeds, and each time that there are half as many again, while a third is left to be saved. At a look a
-loss is out that others beat for certain on every metric that the study is tuned for: by paired differences on the matched test,
-adjusted by Holm over all pairs of a metric, at a level divided by the number of looks. It keeps the seeds it has. Whoever is in
-the first tied group of a metric stays; a loss that has nobody left to be compared with stops too. Every process looks for itself
-and sees the same, because looks rest on finished runs alone. Where one of them is out of reach, because it failed or waits in the
-outbox, that look drops nobody.
+Looks are taken after 3 seeds, and each time that there are half as many again, while a third is left to be saved. On each metric
+that the study is tuned for, a loss contends for the first place until another contender beats it for certain: by paired
+differences on the matched test, adjusted by Holm over the pairs of contenders, at a level divided by the number of looks. A
+metric of one contender is decided. Whoever contends on no metric that is open stops, the winner of one like those who are beaten
+on all, and keeps the seeds it has. Every process looks for itself and sees the same, because looks rest on finished runs alone.
+Where one of them is out of reach, because it failed or waits in the outbox, that look drops nobody.
 """
 
 from __future__ import annotations
@@ -40,41 +40,54 @@ def looks(seeds: int) -> list[int]:
     return found
 
 
-def beaten(scores: Scores, clusters: Sequence[str], alpha: float) -> set[Entrant]:
-    """Who is beaten for certain by somebody on every metric.
+def unbeaten(tables: Mapping[Entrant, Array], clusters: Sequence[str], alpha: float) -> list[Entrant]:
+    """Whom nobody beats for certain, in the order given.
 
-    scores: of equal seeds and items; an item that is NaN for one is left out for all. clusters: (items,) names.
+    tables: scores of one metric, (seeds, items) each of equal seeds and items, higher is better; an item that is NaN for one is
+    left out for all. clusters: (items,) names.
     """
-    by_metric = [_beaten(tables, np.asarray(clusters), alpha) for tables in scores.values()]
-    return set.intersection(*by_metric) if by_metric else set()
-
-
-def _beaten(tables: Mapping[Entrant, Array], clusters: np.ndarray, alpha: float) -> set[Entrant]:
     couples = list(combinations(tables, 2))
     if not couples:
-        return set()
+        return list(tables)
     known = ~np.isnan(np.concatenate(list(tables.values()))).any(axis=0)
     differences = np.stack([(tables[a] - tables[b])[:, known] for a, b in couples])
-    mean, se, df = two_way(differences, clusters[known])
+    mean, se, df = two_way(differences, np.asarray(clusters)[known])
     # Of three seeds some pair always differs by nearly the same in each, by chance, and would look certain far too often. None is
     # taken to be surer than pairs are on the whole.
     se = np.maximum(se, np.sqrt(np.mean(se**2)))
     adjusted, _ = holm(p_value(Estimate(mean, se, df)), alpha)
     # A p-value that is NaN is not below: nothing is known.
-    return {b if gain > 0 else a for (a, b), gain, p in zip(couples, mean, adjusted, strict=True) if p < alpha}
+    beaten = {b if gain > 0 else a for (a, b), gain, p in zip(couples, mean, adjusted, strict=True) if p < alpha}
+    return [entrant for entrant in tables if entrant not in beaten]
+
+
+def narrowed(
+    contenders: Mapping[str, Sequence[Entrant]], scores: Scores, clusters: Sequence[str], alpha: float
+) -> dict[str, list[Entrant]]:
+    """Who contends on each metric after a look, of those that contended before: whoever is named for none is decided.
+
+    contenders: metric -> entrants; scores: of the same metrics, of all who contend.
+    """
+    left = {
+        metric: unbeaten({entrant: scores[metric][entrant] for entrant in own}, clusters, alpha)
+        for metric, own in contenders.items()
+    }
+    return {metric: own for metric, own in left.items() if len(own) > 1}
 
 
 @dataclass
 class Race:
     """Who of the entrants of a study gets seeds, as one process sees it.
 
-    racing: those still in; stopped: the seeds of those that are out; looked: looks taken; reached: how many looks were taken
-    when each told that it has what was due; choices: the setting of each that has told.
+    racing: those still in; stopped: the seeds of those that are out; contenders: on each metric that is open, none before the
+    first look; looked: looks taken; reached: how many looks were taken when each told that it has what was due; choices: the
+    setting of each that has told.
     """
 
     context: Context
     racing: list[Entrant]
     stopped: dict[Entrant, int] = field(default_factory=dict)
+    contenders: dict[str, list[Entrant]] | None = None
     looked: int = 0
     reached: dict[Entrant, int] = field(default_factory=dict)
     choices: dict[Entrant, Choice] = field(default_factory=dict)
@@ -95,9 +108,11 @@ class Race:
 
     def _look(self) -> None:
         study, had = self.context.study, self.due(self.racing[0])
-        out = beaten(self._scores(had), self._clusters, ALPHA / len(looks(study.seeds)))
-        left = [entrant for entrant in self.racing if entrant not in out]
-        left = left if len(left) > 1 else []  # one alone has nobody to be compared with
+        left = self.racing
+        if scores := self._scores(had):
+            before = self.contenders or dict.fromkeys(scores, self.racing)
+            self.contenders = narrowed(before, scores, self._clusters, ALPHA / len(looks(study.seeds)))
+            left = [entrant for entrant in self.racing if any(entrant in own for own in self.contenders.values())]
         told = json.dumps({"seeds": had, "of": study.seeds, "looks": looks(study.seeds)})
         for entrant in self.racing:
             if entrant not in left:
@@ -113,7 +128,7 @@ class Race:
     def _scores(self, seeds: int) -> Scores:
         """Of so many seeds, that all have; a diverged one scores what the first control scores. {} where one is out of reach."""
         study, task = self.context.study, self.context.task
-        metrics = [name for name in study.objectives if name in task.watched] or task.watched
+        metrics = dict.fromkeys(name for objective in study.objectives for name in task.metrics_of(objective))
         found: dict[Entrant, list[pd.DataFrame]] = {}
         for entrant in self.racing:
             tables = [self._table(entrant, seed) for seed in study.seed_list[:seeds]]

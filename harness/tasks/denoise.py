@@ -139,6 +139,9 @@ class Denoise(Task):
             return float(means[objective])
         return float(np.mean([self.share(name, means, controls) for name, _ in self.quality]))
 
+    def metrics_of(self, objective: str) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.quality) if objective == "quality" else super().metrics_of(objective)
+
     def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
         """The share of the way from the unprocessed mixture to the ceiling of a mask, in [-1, 1]."""
         if objective == "quality":

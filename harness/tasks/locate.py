@@ -47,6 +47,9 @@ class Locate(Recognise):
             return (means["iou"] + means["accuracy"]) / 2
         return means["iou" if objective == "quality" else objective]
 
+    def metrics_of(self, objective: str) -> tuple[str, ...]:
+        return ("iou",) if objective == "quality" else super().metrics_of(objective)
+
     def measure(self, output: Mapping[str, np.ndarray], example: Fields) -> dict[str, Any]:
         (onset, offset), (first, last) = output["boundary"].astype(float), example["target_boundary"].tolist()
         shared = max(0.0, min(offset, last) - max(onset, first))

@@ -128,6 +128,10 @@ class Task(ABC):
     ) -> float:
         """The score that tuning maximises, from validation means. controls: the validation means of each control."""
 
+    def metrics_of(self, objective: str) -> tuple[str, ...]:
+        """The metrics that an objective is made of."""
+        return (objective,) if objective in self.watched else self.watched
+
     def share(self, objective: str, means: Mapping[str, float], controls: Mapping[str, Mapping[str, float]]) -> float:
         """What one objective of several counts: its value, on a scale that all of them have in common."""
         return self.selection(objective, means, controls)

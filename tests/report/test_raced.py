@@ -1,4 +1,4 @@
-"""What a report says of losses that a race has dropped."""
+"""What a report says of losses that a race has stopped."""
 
 from harness.report import raced, words
 from harness.report.blocks import named
@@ -20,9 +20,10 @@ def results(had: int = 3):
 def test_who_is_out_is_marked_and_what_that_saved_is_told():
     made = results()
     page = render(made, analyse(made))
-    assert "raced out after 3 of 5 seeds" in page
+    assert "race decided after 3 of 5 seeds" in page
     assert (
-        "at 1 look (after 3 of 5 seeds), each at 5 %. Out: l1 after 3 seeds. 2 of 15 confirming runs were saved" in page
+        "at 1 look (after 3 of 5 seeds), each at 5 %. Stopped: l1 after 3 seeds. 2 of 15 confirming runs were saved"
+        in page
     )
 
 

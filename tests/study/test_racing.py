@@ -1,4 +1,4 @@
-"""Races: who is out, that nobody is by chance, and what a study then leaves undone."""
+"""Races: who stops, that nobody does by chance, and what a study then leaves undone."""
 
 from __future__ import annotations
 
@@ -44,39 +44,56 @@ def test_looks_begin_at_three_seeds_and_end_where_little_is_left_to_save() -> No
     assert found == {3: [], 4: [], 5: [3], 6: [3, 4], 10: [3, 4, 6], 20: [3, 4, 6, 9, 13]}
 
 
-def test_only_who_is_beaten_on_every_metric_is_out() -> None:
+def test_nobody_beats_who_is_first_and_what_one_has_no_score_for_counts_for_nobody() -> None:
     rng, names = np.random.default_rng(1), [Entrant(name) for name in ("mse", "snr", "l1")]
     prompts = rng.standard_normal(PROMPTS)
-    first = {e: table(g, rng, prompts, 3) for e, g in zip(names, (0.0, 1.0, -1.0), strict=True)}
-    second = {e: table(g, rng, prompts, 3) for e, g in zip(names, (1.0, 0.0, -1.0), strict=True)}
-    assert racing.beaten({"pesq_wb": first}, CLUSTERS, 0.025) == {names[0], names[2]}
-    assert racing.beaten({"pesq_wb": first, "stoi": second}, CLUSTERS, 0.025) == {names[2]}
-    assert racing.beaten({}, CLUSTERS, 0.025) == set()
-    first[names[1]][:, :60] = np.nan  # an item that one has no score for counts for nobody
-    assert racing.beaten({"pesq_wb": first}, CLUSTERS, 0.025) == {names[0], names[2]}
+    tables = {e: table(g, rng, prompts, 3) for e, g in zip(names, (0.0, 1.0, -1.0), strict=True)}
+    assert racing.unbeaten(tables, CLUSTERS, 0.025) == [names[1]]
+    assert racing.unbeaten({names[0]: tables[names[0]]}, CLUSTERS, 0.025) == [names[0]]
+    tables[names[1]][:, :60] = np.nan
+    assert racing.unbeaten(tables, CLUSTERS, 0.025) == [names[1]]
+    tables[names[1]][:, :] = np.nan
+    assert racing.unbeaten(tables, CLUSTERS, 0.025) == names
 
 
-def test_of_equal_losses_a_race_drops_one_in_a_twentieth_of_the_cases_at_most() -> None:
+def test_a_metric_is_open_while_several_contend_and_who_was_beaten_on_it_contends_no_more() -> None:
+    rng, (mse, snr, l1, l2) = np.random.default_rng(1), [Entrant(name) for name in ("mse", "snr", "l1", "l2")]
+    prompts = rng.standard_normal(PROMPTS)
+
+    def scores(**gains: float) -> dict[Entrant, np.ndarray]:
+        return {Entrant(name): table(gain, rng, prompts, 3) for name, gain in gains.items()}
+
+    before = {"pesq_wb": [mse, snr, l1, l2], "stoi": [mse, snr, l1, l2]}
+    first = {"pesq_wb": scores(mse=0, snr=2, l1=-2, l2=-4), "stoi": scores(mse=2, snr=0, l1=2, l2=-2)}
+    left = racing.narrowed(before, first, CLUSTERS, 0.025)
+    assert left == {"stoi": [mse, l1]}  # snr has won the one and lost the other, l2 lost both
+    later = {"pesq_wb": scores(mse=4, l1=0), "stoi": scores(mse=0, l1=2)}
+    assert racing.narrowed(left, later, CLUSTERS, 0.025) == {}
+
+
+def test_of_equal_losses_a_race_stops_one_in_a_twentieth_of_the_cases_at_most() -> None:
     rng, wrong, repeats = np.random.default_rng(2), 0, 200
     names = [Entrant(f"huber(delta={k})") for k in range(1, 9)]
     for _ in range(repeats):
         prompts = rng.standard_normal(PROMPTS)
-        tables = {e: table(0.0, rng, prompts, 4) for e in names}
-        out = [racing.beaten({"stoi": {e: t[:n] for e, t in tables.items()}}, CLUSTERS, 0.05 / 2) for n in (3, 4)]
-        wrong += bool(out[0] | out[1])
+        wrong += bool(raced({e: table(0.0, rng, prompts, SEEDS) for e in names}, 5)[0])
     assert wrong / repeats < 0.05 + 2 * np.sqrt(0.05 * 0.95 / repeats)
 
 
-def raced(tables: dict[Entrant, np.ndarray]) -> tuple[dict[Entrant, int], set[Entrant]]:
-    """Seeds of each of a race of ten, and who was never out."""
-    left, had, looks = list(tables), {}, racing.looks(SEEDS)
+def raced(tables: dict[Entrant, np.ndarray], of: int = SEEDS) -> tuple[dict[Entrant, int], list[Entrant]]:
+    """Seeds of each that a race stops, and who contended last."""
+    looks, left = racing.looks(of), list(tables)
+    had: dict[Entrant, int] = {}
+    last, contenders = left, {"stoi": left}
     for look in looks:
-        out = racing.beaten({"stoi": {e: tables[e][:look] for e in left}}, CLUSTERS, 0.05 / len(looks))
-        had |= dict.fromkeys(out, look)
-        left = [e for e in left if e not in out]
-        if len(left) == 1:
-            return had | {left[0]: look}, set(left)
-    return had | dict.fromkeys(left, SEEDS), set(left)
+        scores = {"stoi": {e: tables[e][:look] for e in left}}
+        last = racing.unbeaten({e: scores["stoi"][e] for e in contenders["stoi"]}, CLUSTERS, 0.05 / len(looks))
+        contenders = racing.narrowed(contenders, scores, CLUSTERS, 0.05 / len(looks))
+        had |= dict.fromkeys([e for e in left if e not in contenders.get("stoi", [])], look)
+        left = contenders.get("stoi", [])
+        if not left:
+            break
+    return had, last
 
 
 def test_a_race_of_eight_keeps_the_first_group_and_the_order_of_the_whole_study_at_half_its_cost() -> None:
@@ -86,9 +103,9 @@ def test_a_race_of_eight_keeps_the_first_group_and_the_order_of_the_whole_study_
     for _ in range(20):
         prompts, gains = rng.standard_normal(PROMPTS), -0.3 * np.arange(8)
         tables = {e: table(g, rng, prompts) for e, g in zip(names, gains, strict=True)}
-        had, first = raced(tables)
-        whole = racing.beaten({"stoi": tables}, CLUSTERS, 0.05)
-        assert set(names) - whole <= first
+        stopped, first = raced(tables)
+        had = dict.fromkeys(names, SEEDS) | stopped
+        assert set(racing.unbeaten(tables, CLUSTERS, 0.05)) <= set(first)
         cost.append((tuning + sum(had.values())) / (tuning + 8 * SEEDS))
         means = [(tables[e][: had[e]].mean(), tables[e].mean()) for e in names]
         tau.append(kendalltau(*zip(*means, strict=True)).statistic)
@@ -137,7 +154,7 @@ def test_a_loss_far_behind_gets_three_seeds_and_the_report_says_so(race: Context
 
     results = report_runs.read(race.tracker)
     said = " ".join(cautions(results, ranking.analyse(results), race.protocol_digest))
-    assert "at 2 looks (after 3 and 4 of 8 seeds), each at 2.5 %. Out: l1 after 3 seeds." in said
+    assert "at 2 looks (after 3 and 4 of 8 seeds), each at 2.5 %. Stopped: l1 after 3 seeds." in said
     assert "5 of 24 confirming runs were saved (21 %)" in said
 
 
