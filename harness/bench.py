@@ -10,6 +10,7 @@ import torch
 from harness import keys, loads, losses, outbox, throughput
 from harness.context import Context
 from harness.devices import device_name
+from harness.errors import in_one_line
 
 EXPERIMENT = "throughput"
 MEASURED = 2  # raised when rows come to be measured in another way
@@ -59,11 +60,11 @@ def measure(
                     wanted[loss],
                 )
                 row = cost.row()
-            except Exception as error:  # a plug-in's own: its trials have failed, and said so, before
-                failures.append(f"throughput of {loss}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                _keep(context, row, loss, wanted[loss], name)
+            except Exception as error:  # a plug-in's own: its trials have failed, and said so, before; or a full disk
+                failures.append(f"throughput of {loss}: {in_one_line(error)}")
                 continue
             rows[loss] = row
-            _keep(context, row, loss, wanted[loss], name)
     return [rows[loss] for loss in wanted if loss in rows], failures
 
 

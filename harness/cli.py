@@ -9,7 +9,7 @@ import typer
 
 from harness import addresses
 from harness.commands import entries, measurements, recordings, results, sounds, studies
-from harness.errors import UserError
+from harness.errors import UserError, full_disk
 
 app = typer.Typer(
     help="Which loss should train my speech model? Trains, tunes, confirms and ranks losses on the same real recordings.",
@@ -39,6 +39,9 @@ def main() -> None:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if (full := full_disk(error)) is not None:
+            print(f"error: {addresses.scrubbed(full)}", file=sys.stderr)
+            sys.exit(2)
         # The parser's own errors (an unknown option, a number out of range) tell themselves by this method.
         if not hasattr(error, "format_message"):
             raise

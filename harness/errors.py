@@ -25,15 +25,19 @@ def unknown(what: str, name: str, valid: Iterable[str], see: str) -> UserError:
     return UserError(f"unknown {what} {str(name)[:200]!r}: {hint} See all with: {see}")
 
 
-def _full(error: BaseException | None) -> str | None:
-    """What there was no space for, where an error, or one that it came from, says that a disk is full."""
+def full_disk(error: BaseException | None) -> str | None:
+    """What there was no space for, in one line, where an error, or one that it came from, says that a disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return str(error.filename or "temporary files")
+            return _no_space(error.filename or "temporary files")
         if type(error).__name__ == "DiskFull" or "database or disk is full" in str(error):
-            return "the database"
+            return _no_space("the database")
         error = error.__cause__ or error.__context__
     return None
+
+
+def _no_space(what: str) -> str:
+    return f"no space left for {what}: free some, then run the same command again"
 
 
 def in_one_line(error: Exception) -> str:
@@ -45,8 +49,8 @@ def in_one_line(error: Exception) -> str:
         return (
             f"out of memory: make `batch` or `scenes: seconds` smaller in the study, or take fewer --workers ({text})"
         )
-    if (full := _full(error)) is not None:
-        return f"no space left for {full}: free some, then run the same command again"
+    if (full := full_disk(error)) is not None:
+        return full
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"

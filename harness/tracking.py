@@ -78,8 +78,10 @@ class Tracker:
                         artifacts,
                         {"mlflow.experimentKind": "custom_model_development"},  # the UI for trainings, not for chats
                     )
-                except MlflowException:  # another process was first
+                except MlflowException:
                     found = self._client.get_experiment_by_name(name)
+                    if found is None:  # no other process was first
+                        raise
             if found is not None:
                 self._experiments[name] = found.experiment_id
         return self._experiments[name]
@@ -275,6 +277,8 @@ def _connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It prints the traceback of every error that it raises too: what the store could not take is told in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy import create_engine

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -175,6 +176,42 @@ def test_workers_whose_parent_is_killed_while_they_start_end_too(tiny: Path, tmp
         assert time.monotonic() < deadline, of_study(tmp_path)
         time.sleep(0.2)
     assert running_or_done(tmp_path)[1] == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, of 64 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"to fill a disk needs the right to mount one: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_study_whose_disk_is_full_says_so_in_one_line_and_the_same_command_completes_it(
+    tiny: Path, undisturbed: Path, disk: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "HARNESS_HOME": str(disk)}
+    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--workers", "2"]
+    with (tmp_path / "output").open("w") as output:
+        study = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        while study.poll() is None and not running_or_done(disk)[1]:
+            time.sleep(0.05)
+        with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        code = study.wait(timeout=300)
+    said = (tmp_path / "output").read_text()
+    assert code not in (0, -signal.SIGKILL), said
+    assert "Traceback" not in said
+    assert "no space left" in said
+    (disk / "filler").unlink()
+    done = harness("study", str(tiny), "--workers", "2", home=disk)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_whole(disk, undisturbed)
 
 
 def test_a_study_killed_at_two_random_moments_ends_as_if_left_in_peace(

@@ -75,8 +75,10 @@ def study(loaded: Any, options: Any) -> None:
             for how in dict.fromkeys(entrant.weighting for entrant in found):
                 weighed = [entrant.loss for entrant in found if entrant.weighting == how]
                 failures += bench.measure(context, weighed, False, show, how)[1]
-    show_report(context.tracker, context.protocol_digest)
-    _fail(failures)
+    try:
+        show_report(context.tracker, context.protocol_digest)
+    finally:
+        _fail(failures)
     if failures:
         raise typer.Exit(1)
 
