@@ -19,7 +19,7 @@ TAGS |= {"reference": "mse", "loss_versions": "{}", "result_version": str(keys.R
 TAGS |= {"device": "cpu", "commit": "c", "test_list": "l1 l2"}
 
 
-def write(tracker, folder, loss, phase, seed, gain, updates, study="quick", lr=0.001, form="", **more):
+def write(tracker, folder, loss, phase, seed, gain, updates, study="quick", lr=0.001, form="", content=None, **more):
     """One run as a study leaves it behind: its scores, its validation curve, its spec."""
     rng = np.random.default_rng([seed or 0, len(loss), len(phase)])
     items = [f"matched/{k}" for k in range(6)]
@@ -29,14 +29,14 @@ def write(tracker, folder, loss, phase, seed, gain, updates, study="quick", lr=0
     )
     folder.mkdir()
     table.to_csv(folder / "scores.csv", index=False)
-    (folder / "spec.json").write_text(json.dumps({"loss": {}, "notes": ["Whose they are."]}))
+    (folder / "spec.json").write_text(json.dumps({"loss": {}, "notes": ["Whose they are."], **(content or {})}))
     if seed is not None:
         steps = np.array([0.5, 1.0]) * updates
         curve = pd.DataFrame({"estoi": 0.5, "score": gain * np.array([0.5, 1.0]), "step": steps, "seconds": steps / 10})
         curve.to_csv(folder / "validation.csv", index=False)
     tags = TAGS | {"loss": loss, "phase": phase, "seed": "" if seed is None else str(seed), "study": study}
     tags |= more | {"identity": f"{loss}{form} {phase} {seed} {lr}", "role": "control" if seed is None else "loss"}
-    parent = outbox.Parent(loss, f"parent {loss}{form}", TAGS | {"loss": loss})
+    parent = outbox.Parent(loss, f"parent {loss}{form}", TAGS | {"loss": loss} | more)
     record = outbox.Record(tracker, "denoise", loss, parent, tags, {"lr": lr, "loss": loss})
     record.log([("updates", updates, 0), ("parameters", 10, 0)] if seed is not None else [])
     record.close("finished", folder)

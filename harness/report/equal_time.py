@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from harness.report import tables
-from harness.report.numbers import listed, number
-from harness.report.ranking import Analysis
+from harness.report.compared import side_by_side
 from harness.report.view import View
 
 if TYPE_CHECKING:
@@ -60,76 +58,15 @@ def section(view: View) -> dict[str, Any]:
     found = _to_target(view)
     if view.timed is None or view.results.equal_time is None:
         return found
-    sets = [_compared(view, view.timed, view.results.equal_time, name) for name in view.sets]
+    timed = View(view.results.equal_time, view.timed, view.protocol)
+    sets = [_compared(view, timed, name) for name in view.sets]
     return found | {"sets": [one for one in sets if one["rows"]]}
 
 
-def _compared(view: View, timed: Analysis, results: Results, test_set: str) -> dict[str, Any]:
-    before = tables.places(view.analysis, view.protocol, test_set)
-    after = tables.places(timed, view.protocol, test_set)
-    both = [name for name in after if name in before]
-    # Places among those that have both, so that a loss which was not run again does not shift the others.
-    was, now = (_among(places, both) for places in (before, after))
-    metrics = [metric for metric in view.headline if metric in set(timed.ranking["metric"])]
-    updates = [_updates(_losses(one, view)) for one in (view.results, results)]
-    rows = []
-    for name in sorted(both, key=lambda name: (now[name], was[name])):
-        scores = [
-            _score(one, view.protocol, test_set, metric, name) for metric in metrics for one in (view.analysis, timed)
-        ]
-        row = {"loss": name, "was": was[name], "now": now[name], "change": _change(was[name] - now[name])}
-        rows.append(row | {"updates": [of.get(name, "–") for of in updates], "scores": scores})
-    return {"name": test_set, "rows": rows, "metrics": metrics, "words": _words(was, now)}
-
-
-def _among(places: dict[str, int], names: list[str]) -> dict[str, int]:
-    ranks = pd.Series({name: places[name] for name in names}, dtype=float).rank(method="min")
-    return {str(name): int(rank) for name, rank in ranks.items()}
-
-
-def _words(was: dict[str, int], now: dict[str, int]) -> str:
-    """ "At equal time a rises from place 3 to 1; b falls from place 1 to 2, c from place 2 to 3." """
-
-    def moved(names: list[str], verb: str) -> list[str]:
-        places = [f"from place {was[name]} to {now[name]}" for name in names]
-        parts = [
-            f"{name} {verb} {place}" if k == 0 else f"{name} {place}"
-            for k, (name, place) in enumerate(zip(names, places, strict=True))
-        ]
-        return [listed(parts, 9)] if parts else []
-
-    up = sorted((name for name in now if now[name] < was[name]), key=lambda name: now[name] - was[name])
-    down = sorted((name for name in now if now[name] > was[name]), key=lambda name: was[name] - now[name])
-    changes = moved(up, "rises") + moved(down, "falls")
-    return (
-        f"At equal time {'; '.join(changes)}."
-        if changes
-        else "At equal time the order of the losses is that at equal updates."
-    )
-
-
-def _change(places: int) -> str:
-    return f"▲ {places}" if places > 0 else f"▼ {-places}" if places < 0 else "="
-
-
-def _losses(results: Results, view: View) -> pd.DataFrame:
-    return view.losses if results is view.results else View(results, view.analysis, view.protocol).losses
-
-
-def _updates(losses: pd.DataFrame) -> dict[str, str]:
-    """Loss -> its updates, as text."""
-    spans = losses.groupby("name")["updates"].agg(["min", "max"]).dropna()
-    return {
-        str(loss): f"{int(row['min']):,}" if row["min"] == row["max"] else f"{int(row['min']):,} to {int(row['max']):,}"
-        for loss, row in spans.iterrows()
-    }
-
-
-def _score(analysis: Analysis, protocol: str, test_set: str, metric: str, loss: str) -> str:
-    rows = analysis.ranking
-    own = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & (rows["metric"] == metric)]
-    own = own[own["loss"] == loss]
-    return number(metric, float(own["mean"].iloc[0])) if len(own) else "–"
+def _compared(view: View, timed: View, test_set: str) -> dict[str, Any]:
+    it = side_by_side(view, timed, test_set)
+    changes = it["moved"] or "the order of the losses is that at equal updates"
+    return it | {"words": f"At equal time {changes}."}
 
 
 def _to_target(view: View) -> dict[str, Any]:
@@ -161,7 +98,7 @@ def _cells(table: pd.DataFrame, name: str, base: float) -> list[str]:
 
 def _curves(results: Results, view: View) -> tuple[pd.DataFrame, dict[str, int]]:
     """Curves of the selection score of one protocol, as `times_to` reads them, and how many seeds of each loss diverged."""
-    runs = _losses(results, view)
+    runs = View(results, view.analysis, view.protocol).losses
     runs = runs[~runs["stale"]]
     lost = runs[runs["state"] == "diverged"].groupby("name").size()
     names = runs[["run_id", "name", "seed"]].rename(columns={"name": "loss"})

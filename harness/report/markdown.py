@@ -57,6 +57,7 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
         *_answer(page.answer),
         "## Ranking",
         *(part for one in shown["ranking"]["sets"] for part in _ranking(view, one, draw)),
+        *_settled(shown.get("settled", {})),
         *_equal_time(shown.get("equal_time", {})),
         "## Throughput",
         cost(shown.get("cost", {}).get("table", {})),
@@ -139,7 +140,7 @@ def _ranking(view: View, one: dict[str, Any], draw: Draw | None) -> list[str]:
     note = f"Mean, gain over {view.baseline}, tie letters: tied losses share one. ◇: the loss optimises this metric."
     says = f"Gain over {view.baseline} of every loss with its 95 % interval, {test_set.replace('_', ' ')} items"
     drawn = _picture(draw, f"ranking-{test_set}", says, one["picture"])
-    return [f"### {escaped(test_set.replace('_', ' ').capitalize())}", table(heads, rows), escaped(note), drawn]
+    return [f"### {_set_name(test_set)}", table(heads, rows), escaped(note), drawn]
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -148,13 +149,28 @@ def _cell(cell: dict[str, Any] | None) -> str:
     return " ".join(filter(None, ("◇" if cell["target"] else "", cell["value"], cell["gain"], cell["letters"])))
 
 
+def _set_name(test_set: str) -> str:
+    return escaped(test_set.replace("_", " ").capitalize())
+
+
+def _settled(it: dict[str, Any]) -> list[str]:
+    parts = []
+    for one in it.get("found", []):
+        for own in one["sets"]:
+            heads = ["loss", f"place, {one['before']} updates", f"place, {one['after']} updates", "change"]
+            heads += [f"{METRICS[m].label}, {count}" for m in own["metrics"] for count in (one["before"], one["after"])]
+            rows = [(r["loss"], r["was"], r["now"], r["change"], *r["scores"]) for r in own["rows"]]
+            parts += [f"### {_set_name(own['name'])}", escaped(own["words"]), table(heads, rows)]
+    return ["## Has it settled?", *parts] if parts else []
+
+
 def _equal_time(it: dict[str, Any]) -> list[str]:
     parts = []
     for one in it.get("sets", []):
         rows = [(r["loss"], r["was"], r["now"], r["change"], *r["updates"]) for r in one["rows"]]
         heads = ["loss", "place, equal updates", "place, equal time", "change", "updates", "updates, equal time"]
         parts += [
-            f"### {escaped(one['name'].replace('_', ' ').capitalize())}",
+            f"### {_set_name(one['name'])}",
             escaped(one["words"]),
             table(heads, rows),
         ]

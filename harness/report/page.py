@@ -20,7 +20,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import cost, equal_time, listening, markdown, plots, regret, search, sections, tables
+from harness.report import cost, equal_time, listening, markdown, plots, regret, search, sections, settled, tables
 from harness.report.ranking import Analysis, analyse
 from harness.report.tables import summary_table
 from harness.report.view import View
@@ -78,6 +78,7 @@ class Page(NamedTuple):
 SECTIONS = (
     Section("ranking", "Ranking", sections.ranking),
     Section("cost", "Quality and throughput", cost.section),
+    Section("settled", "Has it settled?", settled.section),
     Section("equal_time", "Equal time", equal_time.section),
     Section("recognition", "What was recognised", sections.recognised),
     Section("listening", "Listen", listening.section),

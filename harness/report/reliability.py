@@ -27,7 +27,7 @@ def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[s
         return float("nan")
     values = means.to_numpy()
     return float(
-        np.mean([_tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in _halves(seeds)])
+        np.mean([tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in _halves(seeds)])
     )
 
 
@@ -43,7 +43,7 @@ def _halves(seeds: int) -> list[tuple[list[int], list[int]]]:
     return [(list(half), [s for s in everyone if s not in half]) for half in islice(chosen, SPLITS)]
 
 
-def _tau_b(a: np.ndarray, b: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+def tau_b(a: np.ndarray, b: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
     """Kendall's tau-b of two rankings over the given pairs; halves that see no order at all agree on nothing: 0."""
     first, second = np.sign(a[one] - a[other]), np.sign(b[one] - b[other])
     norm = np.sqrt((first**2).sum() * (second**2).sum())

@@ -75,6 +75,7 @@ class Results:
     classes: protocol -> names of the classes, in the order of their labels.
     search: weights of combinations, and what was searched: see `searched.Found`.
     ui: address of MLflow's UI over the store.
+    shorter: protocol -> those that are the same but for fewer confirming updates, the longest first.
     equal_time: the same with the runs that had equal time instead of equal updates; None where there are none.
     imbalance: protocol -> how many times rarer the last class is than the first in training; 1 where all are as frequent.
     gates: protocol -> what the unprocessed test set of a published corpus has, and whether that is what is published.
@@ -96,6 +97,7 @@ class Results:
     search: Found = field(default_factory=Found)
     gates: dict[str, str] = field(default_factory=dict)
     ui: str = repeat.LOCAL
+    shorter: dict[str, tuple[str, ...]] = field(default_factory=dict)
     equal_time: Results | None = None
 
 
@@ -134,6 +136,7 @@ def read(tracker: Tracker) -> Results:
         search=searched.read(tracker, [run for run in runs if not {run.info.run_id, _parent(run)} & earlier], finished),
         gates={r.data.tags["protocol"]: r.data.tags["gate"] for r in tested if "gate" in r.data.tags},
         ui=repeat.ui(tracker.uri),
+        shorter=_shorter({name: content["protocol"] for name, content in protocols.items() if "protocol" in content}),
     )
     timed = [run for run in settled if _is_selected(run, selected, "equal_time")]
     if timed:
@@ -146,6 +149,17 @@ def read(tracker: Tracker) -> Results:
             curves=_curves(tracker, ended),
         )
     return results
+
+
+def _shorter(protocols: dict[str, dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """See `Results.shorter`. protocols: their contents."""
+    updates = {name: int(content["updates"]["confirm"]) for name, content in protocols.items()}
+    rest = {name: {key: own for key, own in content.items() if key != "updates"} for name, content in protocols.items()}
+    longest = sorted(updates, key=lambda name: -updates[name])
+    return {
+        name: tuple(one for one in longest if updates[one] < updates[name] and rest[one] == rest[name])
+        for name in protocols
+    }
 
 
 def _parent(run: Run) -> str:

@@ -58,12 +58,16 @@ class View:
 
     @property
     def heading(self) -> str:
-        """The title; where other protocols have it too, with the studies that asked for the runs: "... (perceptual and quick)"."""
+        """The title; where other protocols have it too, with the studies that asked for the runs, and its updates where another is
+        alike but has more: "... (perceptual and quick)", "... (denoise, 500 updates)"."""
         parts = ["task", "corpus", "model"]
         alike = (self.results.runs[parts] == self.runs[parts].iloc[0]).all(axis=1)
         asked = self.losses.loc[self.losses["asked"] != "", "asked"].value_counts().index.tolist()
-        several = self.results.runs.loc[alike, "protocol"].nunique() > 1 and asked
-        return f"{self.title} ({listed(asked)})" if several else self.title
+        if not asked or self.results.runs.loc[alike, "protocol"].nunique() == 1:
+            return self.title
+        longer = any(self.protocol in shorter for shorter in self.results.shorter.values())
+        updates = f", {int(self.losses['updates'].max()):,} updates" if longer else ""
+        return f"{self.title} ({listed(asked)}{updates})"
 
     @property
     def stem(self) -> str:

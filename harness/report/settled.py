@@ -1,0 +1,75 @@
+"""Has the ranking settled? The same losses after fewer updates, in trainings of their own with the whole schedule, beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.intervals import ALPHA
+from harness.metrics import METRICS
+from harness.report.blocks import each
+from harness.report.compared import side_by_side
+from harness.report.numbers import listed
+from harness.report.reliability import ENOUGH, tau_b
+from harness.report.view import View
+
+
+def section(view: View) -> dict[str, Any]:
+    """Each protocol of fewer updates beside this one: before and after (updates), sets."""
+    found = []
+    for protocol in view.results.shorter.get(view.protocol, ()):
+        before = View(view.results, view.analysis, protocol)
+        sets = [_compared(before, view, name) for name in view.sets if name in before.sets]
+        if sets := [one for one in sets if len(one["rows"]) > 1]:
+            found.append({"before": _confirmed(before), "after": _confirmed(view), "sets": sets})
+    return {"found": found} if found else {}
+
+
+def _compared(before: View, after: View, test_set: str) -> dict[str, Any]:
+    it = side_by_side(before, after, test_set)
+    names = [row["loss"] for row in it["rows"]]
+    agree = [agreement(before, after, test_set, metric, names) for metric in it["metrics"]]
+    words = [f"From {_confirmed(before)} to {_confirmed(after)} updates {it['moved'] or 'no loss changes its place'}."]
+    if known := [one for one in agree if one["pairs"]]:
+        told = [f"{METRICS[one['metric']].label} {one['tau']:.2f} ({one['pairs']} pairs)" for one in known]
+        settled = min(one["tau"] for one in known) >= ENOUGH
+        words.append(
+            f"Kendall’s tau-b of the two orders, over the pairs that {_confirmed(after)} updates part for certain: "
+            f"{listed(told, 9)}. {'The order has settled' if settled else 'The order has not settled'} (at least {ENOUGH})."
+        )
+    turned = [f"{b} over {a} on {METRICS[one['metric']].label}" for one in agree for a, b in one["turned"]]
+    if turned:
+        words.append(
+            f"For certain both times, but the other way round after {_confirmed(before)}: {listed(turned, 9)}."
+        )
+    return it | {"words": " ".join(words)}
+
+
+def agreement(before: View, after: View, test_set: str, metric: str, names: list[str]) -> dict[str, Any]:
+    """tau: tau-b of both orders by means over the pairs of these losses that `after` parts for certain; pairs: how many those are;
+    turned: those of them, better first by `after`, that `before` parts for certain the other way round."""
+    apart, earlier = (_apart(view, test_set, metric, names) for view in (before, after)[::-1])
+    was, now = (_means(view, test_set, metric).reindex(names).to_numpy() for view in (before, after))
+    places = {name: place for place, name in enumerate(names)}
+    one, other = (np.array([places[pair[k]] for pair in apart], dtype=int) for k in (0, 1))
+    tau = tau_b(was, now, one, other) if apart else float("nan")
+    turned = [pair for pair in apart if pair[::-1] in set(earlier)]
+    return {"metric": metric, "tau": tau, "pairs": len(apart), "turned": turned}
+
+
+def _apart(view: View, test_set: str, metric: str, names: list[str]) -> list[tuple[str, str]]:
+    pairs = view.analysis.pairs
+    own = pairs[(pairs["protocol"] == view.protocol) & (pairs["test_set"] == test_set) & (pairs["metric"] == metric)]
+    own = own[(own["p_adjusted"] < ALPHA) & own["a"].isin(names) & own["b"].isin(names)]
+    return [(str(pair.a), str(pair.b)) for pair in each(own)]
+
+
+def _means(view: View, test_set: str, metric: str) -> pd.Series:
+    rows = view.ranking[(view.ranking["test_set"] == test_set) & (view.ranking["metric"] == metric)]
+    return rows.set_index("loss")["mean"]
+
+
+def _confirmed(view: View) -> str:
+    return f"{int(view.losses['updates'].max()):,}"
