@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from harness import exchange
 from harness.errors import UserError
 from harness.readme import with_section
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RUNS = "runs"  # below the folder: an export a study
+ATLAS = "atlas.csv"  # beside them: a copy of what `harness atlas` has written
 
 
 def make(folder: Path, readme: Path, show: Callable[[int, int], None]) -> list[Path]:
@@ -49,7 +52,8 @@ def texts(folder: Path, readme: Path, show: Callable[[int, int], None]) -> tuple
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         tracker = Tracker(f"sqlite:///{Path(scratch) / 'mlflow.db'}")
         exchange.read(tracker, exported, show)
-        return publish.files(runs.read(tracker), folder.relative_to(readme.parent).as_posix(), sources(folder))
+        atlas = pd.read_csv(exported / ATLAS) if (exported / ATLAS).exists() else None
+        return publish.files(runs.read(tracker), folder.relative_to(readme.parent).as_posix(), sources(folder), atlas)
 
 
 def sources(folder: Path) -> list[tuple[str, int, str]]:

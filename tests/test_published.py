@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from harness import paths, published
+from harness import atlas, paths, published
+from harness.distortions import noise
 from harness.errors import UserError
 from harness.readme import with_section
 from harness.report import publish
@@ -64,6 +66,20 @@ def test_the_command_writes_pages_pictures_and_the_section_of_the_readme(reposit
     assert all((repository / path).is_file() for path in shown)
     assert "(3 losses, 2 seeds)" in readme
     assert "Preliminary: quick form" in readme
+
+
+def test_an_atlas_beside_the_exports_gets_a_page_and_is_led_to(repository: Path, tmp_path: Path) -> None:
+    folder = repository / "docs" / "results"
+    clean = noise(torch.randn(16000, generator=torch.Generator().manual_seed(0)), torch.tensor([10.0]))[0]
+    atlas.responses(["si_sdr", "mse"], clean).to_csv(folder / "runs" / "atlas.csv", index=False)
+    try:
+        made, _ = published.texts(folder, repository / "README.md", quiet)
+    finally:
+        (folder / "runs" / "atlas.csv").unlink()
+    assert "| si\\_sdr" in made["atlas.md"]
+    assert "(atlas.md)" in made["README.md"]
+    assert set(re.findall(r"\]\((pictures/[^)]+)\)", made["atlas.md"])) == {n for n in made if "/atlas." in n}
+    assert "atlas.md" not in published.texts(folder, repository / "README.md", quiet)[0]
 
 
 def test_links_of_a_page_lead_to_files_that_are_there(repository: Path, written: str) -> None:

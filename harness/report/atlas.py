@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from harness import atlas
 from harness.distortions import DISTORTIONS, Distortion
+from harness.report import markdown
 from harness.report.drawing import BLUE, GREY, INK, ORANGE, STYLE, short, svg
 from harness.report.page import html, write
 
@@ -38,6 +39,25 @@ def write_atlas(table: pd.DataFrame, folder: Path) -> Path:
         blind=BLIND,
     )
     return write(folder / "atlas.html", page)
+
+
+def published(table: pd.DataFrame, draw: markdown.Draw) -> str:
+    """The same as Markdown, with a picture for each family of losses."""
+    heads = ["loss", *(f"{d.name}, {level(d, d.moderate)}" for d in DISTORTIONS)]
+    rows = [(loss, *(text for text, _ in cells)) for loss, cells in minded(table)]
+    parts = [
+        "# What losses mind, and what they are blind to",
+        f"A test prompt ({markdown.escaped(atlas.CLIP)}) is spoilt in {len(DISTORTIONS)} ways and given to every loss as the "
+        f"estimate of itself. 0 is the value of the prompt itself, 1 that of speech-shaped noise at {atlas.REFERENCE_SNR:g} dB "
+        f"SNR; below {BLIND} a loss is called blind.",
+        markdown.code(["make atlas"]),
+        markdown.table(heads, rows),
+        "Below: the value as above (blue, left) and the norm of its gradient, as what 1 is worth (orange, dashed, right).",
+    ]
+    for name in dict.fromkeys(table["family"]):
+        drawn = Markup(picture(table[table["family"] == name]).decode())
+        parts += [f"## {markdown.escaped(name)}", f"![{markdown.escaped(name)}]({draw(name, drawn)})"]
+    return markdown.joined(parts)
 
 
 def minded(table: pd.DataFrame) -> list[tuple[str, list[tuple[str, float]]]]:

@@ -18,6 +18,7 @@ from harness.report.ranking import Analysis, analyse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pandas as pd
     from markupsafe import Markup
 
     from harness.report.page import Page
@@ -31,10 +32,12 @@ TOP = 8  # losses of it
 AGAIN = "These pages come from the runs in [runs](runs) alone. In a fresh clone the whole report is made of them by:"
 
 
-def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]) -> tuple[dict[str, str], str]:
+def files(
+    results: Results, folder: str, sources: Sequence[tuple[str, int, str]], atlas: pd.DataFrame | None = None
+) -> tuple[dict[str, str], str]:
     """The pages and pictures of results by their path below `folder`, which is named as a README beside it names it, and the
     section of that README. Each page is Markdown that begins with MARK. sources: the exports that the results were read from,
-    each by its path below `folder`, its number of runs and its hash."""
+    each by its path below `folder`, its number of runs and its hash. atlas: what `harness atlas` has measured."""
     analysis = analyse(results)
     timed = analyse(results.equal_time) if results.equal_time is not None else None
     made = page.pages_of(results, analysis, timed)
@@ -48,6 +51,11 @@ def files(results: Results, folder: str, sources: Sequence[tuple[str, int, str]]
     checked = claims.check(results, analysis)
     texts["claims.md"] = markdown.joined([write.page(checked).rstrip(), "## The protocols", _protocols(made)])
     told = f"[Claims of the literature, and what these runs say](claims.md): {write.counted(checked)}."
+    if atlas is not None:
+        from harness.report.atlas import published  # and with it torch
+
+        texts["atlas.md"] = published(atlas, _draw(texts, "atlas"))
+        told += "\n\n[What each loss of an estimate minds, and is blind to](atlas.md)."
     texts["README.md"] = markdown.joined([markdown.index(made).rstrip(), told, "## The runs", AGAIN, again, listed])
     marked = {name: f"{MARK}\n\n{text}" if name.endswith(".md") else text for name, text in texts.items()}
     said = f"Of the literature's claims: {write.counted(checked)} ([claims]({folder}/claims.md))."

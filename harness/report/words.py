@@ -166,9 +166,10 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     judged = rows[(rows["metric"] != OVERALL) & (rows["floored"] > 0)]
     for row in each(judged):
         floor = f"{METRICS[row.metric].floor:g}".replace("-", "−")
-        label = METRICS[row.metric].label
+        one = row.floored == 1
         said.append(
-            f"{row.loss}: {row.floored} {label} scores could not be computed and count as {floor} ({row.test_set})."
+            f"{row.loss}: {row.floored} {METRICS[row.metric].label} {'score' if one else 'scores'} could not be computed, or "
+            f"{'lies' if one else 'lie'} lower, and {'counts' if one else 'count'} as {floor} ({row.test_set})."
         )
     for (test_set, missing), own in rows[rows["missing"] > 0].groupby(["test_set", "missing"], sort=False):
         metrics = listed([METRICS[m].label for m in own["metric"].unique() if m != OVERALL])

@@ -56,3 +56,21 @@ def test_there_is_a_picture_a_family_with_a_row_a_loss_and_a_column_a_distortion
     for name in ("si_sdr", *(d.name for d in DISTORTIONS)):
         assert f">{name}</text>" in first
     assert "&lt;script&gt;" in second
+
+
+def test_as_markdown_it_holds_the_same_table_and_a_picture_for_each_family(table: pd.DataFrame) -> None:
+    drawn: dict[str, str] = {}
+
+    def draw(name: str, picture: object) -> str:
+        drawn[name] = str(picture)
+        return f"pictures/{name}.svg"
+
+    text = atlas.published(table, draw)
+    (line,) = [line for line in text.splitlines() if line.startswith("| si\\_sdr")]
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [
+        c[0] for c in dict(atlas.minded(table))["si_sdr"]
+    ]
+    assert "<script>" not in text
+    assert list(drawn) == ["family 0", "family 1"]
+    assert all("<svg" in picture for picture in drawn.values())
+    assert "(pictures/family 1.svg)" in text
