@@ -16,11 +16,13 @@ from harness import atlas
 from harness.distortions import DISTORTIONS, Distortion
 from harness.report import markdown
 from harness.report.drawing import BLUE, GREY, INK, ORANGE, STYLE, short, svg
+from harness.report.numbers import listed
 from harness.report.page import html, write
 
 BLIND = 0.01  # of what noise at 0 dB does to the loss: less is called blind
 VALUES = (0, 1, 10, 100)  # ticks: linear up to 1, logarithmic beyond
 SLOPES = (1e-2, 1, 1e2)
+TOGETHER = 3  # losses in a picture that is published, so that it stays small
 ZERO = 1e-4  # where a slope of 0 is drawn
 
 
@@ -42,7 +44,7 @@ def write_atlas(table: pd.DataFrame, folder: Path) -> Path:
 
 
 def published(table: pd.DataFrame, draw: markdown.Draw) -> str:
-    """The same as Markdown, with a picture for each family of losses."""
+    """The same as Markdown, with pictures for each family of losses."""
     heads = ["loss", *(f"{d.name}, {level(d, d.moderate)}" for d in DISTORTIONS)]
     rows = [(loss, *(text for text, _ in cells)) for loss, cells in minded(table)]
     parts = [
@@ -54,9 +56,13 @@ def published(table: pd.DataFrame, draw: markdown.Draw) -> str:
         markdown.table(heads, rows),
         "Below: the value as above (blue, left) and the norm of its gradient, as what 1 is worth (orange, dashed, right).",
     ]
-    for name in dict.fromkeys(table["family"]):
-        drawn = Markup(picture(table[table["family"] == name]).decode())
-        parts += [f"## {markdown.escaped(name)}", f"![{markdown.escaped(name)}]({draw(name, drawn)})"]
+    for name, own in table.groupby("family", sort=False):
+        parts.append(f"## {markdown.escaped(name)}")
+        names = list(dict.fromkeys(own["loss"]))
+        for number, first in enumerate(range(0, len(names), TOGETHER), 1):
+            some = names[first : first + TOGETHER]
+            drawn = Markup(picture(own[own["loss"].isin(some)]).decode())
+            parts.append(f"![{markdown.escaped(listed(some))}]({draw(f'{name}-{number}', drawn)})")
     return markdown.joined(parts)
 
 

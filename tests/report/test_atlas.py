@@ -71,6 +71,6 @@ def test_as_markdown_it_holds_the_same_table_and_a_picture_for_each_family(table
         c[0] for c in dict(atlas.minded(table))["si_sdr"]
     ]
     assert "<script>" not in text
-    assert list(drawn) == ["family 0", "family 1"]
+    assert list(drawn) == ["family 0-1", "family 1-1"]
     assert all("<svg" in picture for picture in drawn.values())
-    assert "(pictures/family 1.svg)" in text
+    assert "(pictures/family 1-1.svg)" in text

@@ -111,7 +111,7 @@ def test_each_talker_of_a_kept_item_can_be_heard_by_himself(separate, examples, 
 
 
 def test_a_study_of_it_wants_a_model_that_estimates_both_and_losses_on_waveforms():
-    assert spec.load("separate").model == "gru_mask_pair"
+    assert spec.load("separate").model == "conv_tasnet_pair"
     with pytest.raises(UserError, match="model 'gru_mask' does not give estimates, which task 'separate' predicts"):
         spec.load("separate", {"model": "gru_mask"})
     with pytest.raises(UserError, match="needs the field logits, label, which task 'separate' does not give"):
