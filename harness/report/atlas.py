@@ -54,7 +54,8 @@ def published(table: pd.DataFrame, draw: markdown.Draw) -> str:
         f"SNR; below {BLIND} a loss is called blind.",
         markdown.code(["make atlas"]),
         markdown.table(heads, rows),
-        "Below: the value as above (blue, left) and the norm of its gradient, as what 1 is worth (orange, dashed, right).",
+        "Below: the value as above (blue, left), and by how much it would change if the estimate moved along the gradient by the "
+        "prompt's own size (orange, dashed, right).",
     ]
     for name, own in table.groupby("family", sort=False):
         parts.append(f"## {markdown.escaped(name)}")

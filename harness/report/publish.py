@@ -29,7 +29,10 @@ MARK = "<!-- written by make results -->"
 PICTURES = "pictures"
 MAIN_TASK = "denoise"  # whose table stands in the README
 TOP = 8  # losses of it
-AGAIN = "These pages come from the runs in [runs](runs) alone. In a fresh clone the whole report is made of them by:"
+AGAIN = (
+    "These pages come from the runs in [runs](runs) alone, and the atlas from the numbers beside them. In a fresh clone the whole "
+    "report is made of the runs by:"
+)
 
 
 def files(

@@ -52,7 +52,7 @@ class Results:
         (run id), experiment (id), command (that repeats the loss's runs, "" where not known), study (the command that repeats
         all that it was compared with), asked (the name of the study that asked for it), made ("2026-11-25T18:41:07", UTC), void
         (share of the training items that the loss could say nothing of, NaN where that cannot be), raced (of a loss that a race
-        has dropped: after how many `seeds`, `of` how many, with which `looks`; else None).
+        has stopped: after how many `seeds`, `of` how many, with which `looks`; else None).
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their

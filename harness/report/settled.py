@@ -50,7 +50,7 @@ def _compared(before: View, after: View, test_set: str) -> dict[str, Any]:
 def agreement(before: View, after: View, test_set: str, metric: str, names: list[str]) -> dict[str, Any]:
     """tau: tau-b of both orders by means over the pairs of these losses that `after` parts for certain; pairs: how many those are;
     turned: those of them, better first by `after`, that `before` parts for certain the other way round."""
-    apart, earlier = (_apart(view, test_set, metric, names) for view in (before, after)[::-1])
+    apart, earlier = (_apart(view, test_set, metric, names) for view in (after, before))
     was, now = (_means(view, test_set, metric).reindex(names).to_numpy() for view in (before, after))
     places = {name: place for place, name in enumerate(names)}
     one, other = (np.array([places[pair[k]] for pair in apart], dtype=int) for k in (0, 1))

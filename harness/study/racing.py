@@ -87,7 +87,7 @@ class Race:
     context: Context
     racing: list[Entrant]
     stopped: dict[Entrant, int] = field(default_factory=dict)
-    contenders: dict[str, list[Entrant]] | None = None
+    contenders: dict[str, list[Entrant]] = field(default_factory=dict)
     looked: int = 0
     reached: dict[Entrant, int] = field(default_factory=dict)
     choices: dict[Entrant, Choice] = field(default_factory=dict)

@@ -62,6 +62,18 @@ def test_its_metrics_exist_and_selection_uses_watched_ones_only(task):
         assert task.selection(objective, better, controls) > task.selection(objective, means, controls)
 
 
+def test_an_objective_is_made_of_the_metrics_that_its_score_follows(task):
+    controls = {name: dict.fromkeys(task.watched, float(value)) for value, name in enumerate(task.controls)}
+    means = dict.fromkeys(task.watched, 0.5)
+    for objective in task.objectives:
+        made_of, score = task.metrics_of(objective), task.selection(objective, means, controls)
+        assert made_of
+        rest = dict.fromkeys(set(task.watched) - set(made_of), 0.75)
+        assert task.selection(objective, {**means, **rest}, controls) == score
+        for name in made_of:
+            assert task.selection(objective, {**means, name: 0.75}, controls) > score
+
+
 def test_its_scenes_give_what_it_says_in_batches_and_in_items(task):
     scenes = opened(task.name)
     batch, (example, *_) = scenes.batch(0, 0, 3, CPU), examples(task)
