@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +23,17 @@ from tests.real import CPU
 
 def quiet(done: int, of: int) -> None:
     pass
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Beyond so many bytes every write of this process fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +190,16 @@ def test_of_a_measurement_taken_again_the_newest_is_exported(smoke: Smoke, expor
     where = f"tags.identity = '{tags['identity']}'"
     assert exchange.write(tracker, where, tmp_path / "export", quiet) == 1
     assert json.loads((tmp_path / "export" / "runs.json").read_text())["runs"][0]["metrics"]["loss_ms"] == 123.0
+
+
+def test_where_the_disk_is_full_a_command_is_one_line_with_code_2_and_what_was_there_stays(
+    smoke: Smoke, exported: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(exported, tmp_path / "results")
+    with largest_file(8192):
+        done = here("export", str(tmp_path / "results"), home=smoke.home)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.fullmatch(r"error: no space left for .+: free some, then run the same command again\n", done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    for name in exchange.FILES:
+        assert (tmp_path / "results" / name).read_bytes() == (exported / name).read_bytes(), name

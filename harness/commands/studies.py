@@ -92,13 +92,15 @@ def soak(loaded: Any, options: Any) -> None:
 
     context = _open(loaded, options)
     failures, _ = _run(context, options)
-    show_report(context.tracker, context.protocol_digest)
-    verdicts = soaked.verdicts(runs.read(context.tracker), context.protocol_digest)
-    table = Table("loss", "metric", "gain over unprocessed", "95 % interval over prompts", "improves")
-    for row in verdicts:
-        table.add_row(*soaked.as_text(row), style=None if row["improves"] else "red")
-    terminal.console.print(table)
-    _fail(failures)
+    try:
+        show_report(context.tracker, context.protocol_digest)
+        verdicts = soaked.verdicts(runs.read(context.tracker), context.protocol_digest)
+        table = Table("loss", "metric", "gain over unprocessed", "95 % interval over prompts", "improves")
+        for row in verdicts:
+            table.add_row(*soaked.as_text(row), style=None if row["improves"] else "red")
+        terminal.console.print(table)
+    finally:
+        _fail(failures)
     if failures or not all(row["improves"] for row in verdicts):
         raise typer.Exit(1)
 
