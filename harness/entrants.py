@@ -31,7 +31,8 @@ class Entrant:
 
 
 def asked(study: Study) -> list[Entrant]:
-    """The losses of a study, each combination of several terms under each of its weightings, a single loss under `fixed`.
+    """The losses of a study, each combination of several under each of its weightings, a single loss, with penalties or without,
+    under `fixed`.
 
     Numbers in front of terms are those of `fixed`: every other weighting begins from the plain sum, so that combinations
     which differ in these numbers alone are one entrant under it.
@@ -39,7 +40,7 @@ def asked(study: Study) -> list[Entrant]:
     found = []
     for expression in study.losses:
         combination = losses.parse(expression)
-        for weighting in study.weighting if len(combination.terms) > 1 else ("fixed",):
+        for weighting in study.weighting if combination.balances else ("fixed",):
             shown = combination if weighting == "fixed" else plain(combination)
             found.append(Entrant(shown.expression, get_weighting(weighting).expression))
     return list(dict.fromkeys(found))
@@ -55,7 +56,8 @@ def controls(study: Study) -> list[Entrant]:
         if len(alone) > 1:
             found += alone
             sum_ = plain(combination)
-            found += [Entrant(sum_.expression, name) for name in EVEN if _weighs(name, sum_)]
+            even = EVEN if not combination.penalties else ()  # made equal to a loss, a penalty would forbid to learn
+            found += [Entrant(sum_.expression, name) for name in even if _weighs(name, sum_)]
     return [entrant for entrant in dict.fromkeys(found) if entrant not in asked(study)]
 
 

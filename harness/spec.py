@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from harness.tasks import fields
 
 FULL_SEEDS = 5
 LEAST_TRIALS = 20  # of a search
+GIVEN = ("fixed", "frozen")  # weightings whose weights are given
 
 
 class _Strict(BaseModel):
@@ -175,10 +177,15 @@ class Study(_Strict):
     def _weighed(self) -> None:
         """Whether every weighting can weigh every combination."""
         for weighting in map(losses.get_weighting, self.weighting):
-            if weighting.name == "searched":
-                continue  # its weights are the search's
-            for combination in map(losses.parse, self.losses):
-                if len(combination.terms) > 1:
+            if weighting.name == "searched" and weighting.settings["weights"] is not None:
+                raise UserError("weighting searched: its weights are the search's; give them to frozen(weights=...)")
+            for combination in filter(lambda one: one.balances, map(losses.parse, self.losses)):
+                if weighting.name not in GIVEN and combination.penalties:
+                    raise UserError(
+                        f"weighting {weighting.name}: the number of {combination.penalties[0].expression}, a penalty on the "
+                        "weights, is its strength and not to be moved: take fixed, or 'with weight_decay=...' in its place"
+                    )
+                if weighting.name != "searched":
                     weighting.build(combination)
 
     def _searched(self) -> None:
@@ -191,13 +198,7 @@ class Study(_Strict):
                 f"search.pruner: with several objectives ({self.objective}) nothing can be pruned; leave it out"
             )
         for name in () if isinstance(self.search.settings, bool) else self.search.settings:
-            known = {
-                f"{term.name}.{each}"
-                for text in self.losses
-                for term in losses.parse(text).terms
-                for each in term.settings
-            }
-            if name not in known and name not in {each.partition(".")[2] for each in known}:
+            if not _is_set_by(name, known := _settings(self.losses)):
                 raise unknown("setting in search.settings", name, known, "harness losses")
 
     @property
@@ -244,6 +245,16 @@ class Study(_Strict):
         return list(range(1, self.seeds + 1))
 
 
+def _settings(expressions: Iterable[str]) -> set[str]:
+    """`si_sdr.max_db`: all settings of the losses."""
+    terms = [term for text in expressions for term in losses.parse(text).terms]
+    return {f"{term.name}.{each}" for term in terms for each in term.settings}
+
+
+def _is_set_by(name: str, known: set[str]) -> bool:
+    return name in known or name in {each.partition(".")[2] for each in known}
+
+
 def _joined(objective: Any) -> Any:
     """`pesq_wb, stoi`, or a list of them, as one text without spaces."""
     names = objective.split(",") if isinstance(objective, str) else objective
@@ -262,7 +273,8 @@ def _asks_for_a_search(raw: dict[str, Any]) -> bool:
     """What a grid of rates cannot do: weights to be searched, or several objectives."""
     several = isinstance(raw.get("objective"), str) and "," in raw["objective"]
     weightings = raw.get("weighting")
-    return several or (isinstance(weightings, list | tuple) and "searched" in weightings)
+    named = [one for one in weightings if isinstance(one, str)] if isinstance(weightings, list | tuple) else []
+    return several or any(losses.get_weighting(one).name == "searched" for one in named)
 
 
 def _tuned_by(raw: dict[str, Any], trials: int) -> dict[str, Any]:
@@ -343,13 +355,27 @@ def load(source: str, overrides: dict[str, Any] | None = None, trials: int | Non
         raw[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
     if trials is not None:
         raw |= _tuned_by(raw, trials)
-    others = overrides is not None and "losses" in overrides and "identities" not in overrides
-    twins = raw.pop("identities", []) if others else []
+    others = overrides is not None and "losses" in overrides
+    twins = raw.pop("identities", []) if others and "identities" not in (overrides or {}) else []
+    if others and "search" not in (overrides or {}):
+        raw |= _searchable(raw)
     try:
         study = Study.model_validate(raw)
         return Study.model_validate(raw | {"identities": _left(twins, study)}) if twins else study
     except ValidationError as error:
         raise UserError(f"{path}: {_first_fault(error, _rule(raw))}") from error
+
+
+def _searchable(raw: dict[str, Any]) -> dict[str, Any]:
+    """What of the settings that a file lets a search set other losses than its own have."""
+    search, of = raw.get("search"), raw["losses"]
+    if not isinstance(search, dict) or not isinstance(of, list | tuple) or "all" in of:
+        return {}
+    named = search.get("settings")
+    if not isinstance(named, list):
+        return {}
+    known = _settings(of)
+    return {"search": {**search, "settings": [name for name in named if _is_set_by(str(name), known)]}}
 
 
 def _left(groups: list[list[str]], study: Study) -> list[list[str]]:

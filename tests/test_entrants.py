@@ -62,7 +62,14 @@ def test_a_control_whose_weighting_cannot_weigh_the_terms_is_left_out(monkeypatc
 
 
 def test_a_loss_with_penalties_is_no_combination_of_losses() -> None:
-    assert entrants.controls(study(losses=["snr + 1e-3*l2_penalty"])) == []
+    made = study(losses=["snr + 1e-3*l2_penalty"], weighting=["fixed", "dwa", "searched"])
+    assert entrants.asked(made) == [Entrant("snr + 0.001*l2_penalty")]
+    assert entrants.controls(made) == []
+
+
+def test_beside_several_losses_with_a_penalty_stands_each_alone_and_nothing_that_would_move_the_penalty() -> None:
+    made = study(losses=["snr + 0.1*mse + 1e-3*l2_penalty"])
+    assert entrants.controls(made) == [Entrant("snr"), Entrant("mse")]
 
 
 def test_only_weights_that_move_are_frozen() -> None:

@@ -1,9 +1,10 @@
 import re
 
+import numpy as np
 import pytest
 import yaml
 
-from harness import catalogue, keys, losses, models, paths, spec
+from harness import catalogue, entrants, keys, losses, models, paths, spec
 from harness.errors import UserError
 from harness.keys import digest, identity, loss_key, protocol
 from harness.models import registry
@@ -123,6 +124,14 @@ FAULTS = {
     "a pruner for several objectives": (
         {"objective": "pesq_wb,stoi", "search": {"pruner": "median"}},
         "search.pruner: with several objectives (pesq_wb,stoi) nothing can be pruned; leave it out",
+    ),
+    "searched weights that are given": (
+        {"weighting": "searched(weights=(1, 2))"},
+        "weighting searched: its weights are the search's; give them to frozen(weights=...)",
+    ),
+    "a penalty under a weighting that moves weights": (
+        {"losses": ["mse + snr + 1e-5*l2_penalty"], "weighting": ["fixed", "equal_grad"]},
+        "weighting equal_grad: the number of 1e-5*l2_penalty, a penalty on the weights, is its strength",
     ),
     "a search of one rate": ({"search": {}, "rates": [0.1]}, "search: needs two rates at least"),
     "a search of unknown settings": (
@@ -319,12 +328,33 @@ def test_a_search_has_tables_of_its_own_whatever_the_number_of_its_trials(study)
 def test_what_a_grid_cannot_do_is_searched_and_trials_are_those_of_the_search(study, tmp_path):
     assert study().search is None
     assert study(weighting="searched").search.trials == 20
+    assert study(weighting="searched()").search.trials == 20
     assert study(objective=["pesq_wb", "stoi"]).search.trials == 20
     path = tmp_path / "mine.yaml"
     assert load(str(path), {"weighting": "searched"}, 30).search.trials == 30
     assert load(str(path), {"objective": "quality"}, 3).rates == tuple(default_rates(3))
     with pytest.raises(UserError, match=r"search\.trials"):
         load(str(path), {"weighting": "searched"}, 3)
+
+
+def test_other_losses_in_place_of_a_file_s_are_searched_for_the_settings_that_they_have(study):
+    search = {"trials": 30, "settings": ["si_sdr.max_db", "beta"]}
+    given = {"losses": ["si_sdr", "smooth_l1"], "search": search}
+    assert study({"losses": ["huber + smooth_l1"]}, **given).search.settings == ("beta",)
+    assert study({"losses": ["mse"]}, **given).search.settings == ()
+    assert study({"seeds": 2}, **given).search.settings == ("si_sdr.max_db", "beta")
+    with pytest.raises(UserError, match=r"unknown setting in search\.settings 'gamma'"):
+        study({"losses": ["mse"], "search": {"settings": ["gamma"]}}, **given)
+
+
+def test_the_study_of_weightings_has_a_grid_of_nine_even_steps_and_every_weighting_in_equal_trials():
+    made = load("weightings")
+    weights = sorted(losses.parse(text).terms[1].weight for text in made.losses if text.count("+") == 1)
+    assert np.diff(np.log10(weights)) == pytest.approx(0.5, abs=0.01)
+    assert len(weights) == 9
+    assert {*made.weighting, *entrants.EVEN, "frozen"} == set(losses.all_weightings())
+    assert made.controls
+    assert made.search.trials == 20
 
 
 def test_identities_and_protocols_of_earlier_runs_are_as_they_were(study):

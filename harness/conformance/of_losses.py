@@ -26,11 +26,11 @@ DRAWS = 40  # of settings and inputs in the search for a value below the minimum
 
 
 def is_penalty(info: LossInfo) -> bool:
-    return "parameters" in info.fields
+    return info.penalises
 
 
 def is_batched(info: LossInfo) -> bool:
-    return not is_penalty(info)
+    return not info.penalises
 
 
 def is_itemwise(info: LossInfo) -> bool:

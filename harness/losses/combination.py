@@ -63,6 +63,16 @@ class Combination:
         return tuple(f"{name}_{at}" if plain.count(name) > 1 else name for at, name in enumerate(plain, 1))
 
     @property
+    def penalties(self) -> tuple[Term, ...]:
+        """Those of its terms that are penalties on the weights: the number in front of one is its strength."""
+        return tuple(term for term in self.terms if term.info.penalises)
+
+    @property
+    def balances(self) -> bool:
+        """Whether it has several losses, so that there is something to weigh."""
+        return len(self.terms) - len(self.penalties) > 1
+
+    @property
     def versions(self) -> dict[str, int]:
         """Version of each loss by name."""
         return {term.name: term.info.version for term in self.terms}

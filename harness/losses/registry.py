@@ -64,6 +64,11 @@ class LossInfo:
         """Whether it judges a choice among classes, and not a value, a distance or a count."""
         return not {"logits", "log_probs", "prob", "score"}.isdisjoint(self.fields)
 
+    @property
+    def penalises(self) -> bool:
+        """Whether it is a penalty on the weights, and says nothing of what they do."""
+        return "parameters" in self.fields
+
     def minimum(self, settings: Mapping[str, Any] | None = None) -> float | None:
         """The greatest known lower bound of the loss under these settings, in `unit`; None if there is none."""
         least = self.bound(**self.resolve(settings)) if callable(self.bound) else self.bound

@@ -38,11 +38,14 @@ def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     updates, rates = study["updates"], [float(rate) for rate in study["rates"]]
     options: dict[str, Any] = {"STUDY": study["name"], "LOSS": loss}
     options |= {name.upper(): study[name] for name in ("task", "model", "corpus", "objective")}
-    options |= {"WEIGHTING": weighting} if weighting not in ("", "fixed") else {}
+    if (weighting or "fixed") != "fixed" or list(study.get("weighting", ["fixed"])) != ["fixed"]:
+        options["WEIGHTING"] = weighting or "fixed"
     options |= {"SEEDS": study["seeds"]}
     if updates["tune"] == max(1, round(0.4 * updates["confirm"])):  # what UPDATES stands for
         options["UPDATES"] = updates["confirm"]
-    if rates == spec.default_rates(len(rates)):
+    if study.get("search"):
+        options["TRIALS"] = study["search"]["trials"]
+    elif rates == spec.default_rates(len(rates)):
         options["TRIALS"] = len(rates)
     return " ".join(["make study", *(f"{name}={_quoted(value)}" for name, value in options.items())])
 

@@ -96,7 +96,7 @@ class Search:
         }
         if len(self.context.study.objectives) > 1:
             more["front"] = [self._on_front(t) for t in self.queue.optuna.best_trials]
-        return Choice(lr, "tuned", values=values, more=more, importance=self._importance(len(settled)))
+        return Choice(lr, "tuned", values=values, more=more, importance=self._importance())
 
     def _best(self) -> Plan:
         """The setting of the best score; of several objectives, that on the front whose mean on their shared scale is best. Ties
@@ -116,10 +116,10 @@ class Search:
         drawn = {d.name: t.user_attrs["planned"][d.name] for d in self.queue.space}
         return {"values": drawn, "objectives": dict(zip(self.context.study.objectives, t.values, strict=True))}
 
-    def _importance(self, settled: int) -> Mapping[str, float]:
-        """How much each setting decides whether a trial is among the best, by PED-ANOVA (Watanabe et al. 2023): shares of 1."""
-        complete = sum(t.state == TrialState.COMPLETE for t in self.queue.trials)
-        if settled < spec.LEAST_TRIALS or complete < 2:
+    def _importance(self) -> Mapping[str, float]:
+        """How much each setting decides whether a trial is among the best, by PED-ANOVA (Watanabe et al. 2023): shares of 1.
+        Nothing of fewer than LEAST_TRIALS that ended by themselves: those that a pruner ended it does not know."""
+        if sum(t.state == TrialState.COMPLETE for t in self.queue.trials) < spec.LEAST_TRIALS:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
         return optuna.importance.get_param_importances(self.queue.optuna, evaluator=evaluator)

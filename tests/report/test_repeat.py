@@ -2,7 +2,7 @@ import shlex
 
 import pytest
 
-from harness import spec
+from harness import entrants, losses, paths, spec
 from harness.commands import options
 from harness.report import repeat
 
@@ -33,6 +33,19 @@ def test_the_command_asks_for_the_study_that_made_the_runs(overrides, loss):
     made = study(losses=[loss], **overrides)
     again = asked(repeat.command(made.losses[0], "fixed", made.model_dump(mode="json")))
     assert again.model_dump() == made.model_dump()
+
+
+@pytest.mark.parametrize(
+    "name", [path.stem for path in sorted(paths.STUDIES.glob("*.yaml")) if spec.load(path.stem).search]
+)
+def test_the_command_of_each_loss_of_a_study_that_searches_searches_the_same(name):
+    made = spec.load(name, trials=24)
+    for entrant in entrants.asked(made):
+        again = asked(repeat.command(entrant.loss, entrant.weighting, made.model_dump(mode="json")))
+        assert entrants.asked(again) == [entrant]
+        assert (again.search.trials, again.search.pruner, again.rates) == (24, made.search.pruner, made.rates)
+        of_loss = [setting for setting, _ in entrants.settings(losses.parse(entrant.loss))]
+        assert [again.search.sets(one) for one in of_loss] == [made.search.sets(one) for one in of_loss]
 
 
 def test_a_name_is_quoted_for_the_shell_and_for_make():
