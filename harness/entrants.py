@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,6 +84,12 @@ def settings(combination: Combination) -> Iterator[tuple[str, Setting]]:
         for name, setting in term.info.settings.items():
             if setting.range is not None and term.settings[name] == setting.default:
                 yield f"{label}.{name}", setting
+
+
+def frozen(learned: Entrant, weights: Sequence[float]) -> Entrant:
+    """A learned entrant under the weights that it ended on, from the first update."""
+    info = get_weighting(f"frozen(weights={tuple(weights)!r})")
+    return Entrant(learned.loss, Chosen(info.name, info.settings).expression)
 
 
 def with_values(loss: str, weighting: str, values: Mapping[str, float]) -> tuple[Combination, str]:

@@ -101,6 +101,8 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
     by_weighting = runs.groupby(loss[:2])["weighting"].transform("nunique") > 1
     by_variant = runs.groupby(loss)["variant"].transform("nunique") > 1
     weighting, variant = runs["weighting"].replace("", "no weighting"), "network " + runs["variant"]
+    if "frozen_of" in runs:
+        weighting = weighting.where(runs["frozen_of"] == "", "frozen, of " + runs["frozen_of"])
     differs = weighting.where(by_weighting, variant).where(~(by_weighting & by_variant), weighting + ", " + variant)
     runs["name"] = runs["loss"].where(~(by_weighting | by_variant), runs["loss"] + " (" + differs + ")")
     twice = runs[runs.duplicated(["protocol", "name", "seed"], keep=False)]

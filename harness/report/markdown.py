@@ -187,7 +187,8 @@ def _equal_time(it: dict[str, Any]) -> list[str]:
 
 
 def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
-    """How score follows the weights of a combination, and what each weighting leaves behind."""
+    """How score follows the weights of a combination, what each weighting is worth, and what a search found. The trials of each
+    search are for the report alone: they would be a picture an entrant."""
     drawn = [
         _picture(draw, f"weights-{number}", f"Score over the weights of {group}", picture)
         for number, (group, picture) in enumerate(it.get("sensitivity", []), 1)
@@ -198,8 +199,37 @@ def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
         tuple(row[key] for key in ("group", "test_set", "metric", "best", "name", "value", "share")) for row in regrets
     ]
     note = "Regret: (best fixed − it) / (best fixed − equal), with its 95 % interval (Fieller); quality: the selection score."
-    parts = [*drawn, table(heads, rows), note if rows else ""]
-    return ["## Weights", *parts] if any(parts) else []
+    against = "Against equal weights, and of those that learn against their own last weights, frozen; 95 %, Holm."
+    curves = "What the gradient of each raw term is multiplied by, and log-variances where they are learned; mean over seeds."
+    worth = [
+        tuple(row[key] for key in ("pair", "test_set", "metric", "diff", "interval", "verdict"))
+        for row in it.get("compared", [])
+    ]
+    over = _picture(draw, "weights-over-updates", "Weights of terms over updates", it.get("weights"))
+    mattered = [
+        (loss, trials, ", ".join(f"{name} {share}" for name, share in shares))
+        for loss, trials, shares in it.get("importances", [])
+    ]
+    parts = [
+        *map(escaped, it.get("worth", [])),
+        *drawn,
+        table(["pair", "set", "metric", "difference", "interval", "verdict"], worth),
+        against if worth else "",
+        table(heads, rows),
+        note if rows else "",
+        over,
+        curves if over else "",
+        table(["search", "trials", "what mattered (PED-ANOVA)"], mattered),
+        *(part for name, front in it.get("fronts", []) for part in _front(name, front)),
+    ]
+    return ["## Weights and searches", *parts] if any(parts) else []
+
+
+def _front(name: str, front: dict[str, Any]) -> list[str]:
+    return [
+        f"### Front: {escaped(name)}",
+        table(["setting", *front["heads"]], [(text, *cells) for text, cells in front["rows"]]),
+    ]
 
 
 def _list(sentences: list[str]) -> str:

@@ -143,8 +143,8 @@ def _line(table: pd.DataFrame, loss: str) -> tuple[np.ndarray, np.ndarray]:
 def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
     """Selection score over learning rate, one small panel a loss, the chosen rate circled, diverged rates crossed. SVG.
 
-    tuning: loss, lr, score (NaN = diverged), chosen (bool). order: the losses in reading order. All panels lie in one pair of
-    axes, each a unit square of its own, on one scale: a hundred pairs would take a minute to draw.
+    tuning: loss, lr, score (NaN = diverged), chosen (bool), searched (bool, may be left out). order: the losses in reading order.
+    All panels lie in one pair of axes, each a unit square of its own, on one scale: a hundred pairs would take a minute to draw.
     """
     columns = min(5, len(order))
     lines = -(-len(order) // columns)
@@ -164,7 +164,8 @@ def learning_rates(tuning: pd.DataFrame, order: list[str]) -> bytes:
         for k, loss in enumerate(order):
             left, bottom = 1.15 * (k % columns), -1.45 * (k // columns)
             own = spots[(spots["loss"] == loss) & spots["score"].notna()]
-            ax.plot(own["x"], own["y"], "o-", color=GREY, ms=3, lw=1.1)
+            searched = "searched" in own and own["searched"].any()  # whose draws differ in more than the rate
+            ax.plot(own["x"], own["y"], "o" if searched else "o-", color=GREY, ms=3, lw=1.1)
             ax.plot([left, left, left + 1], [bottom + 1, bottom, bottom], color=GREY, lw=0.6)
             ax.text(left + 0.5, bottom + 1.04, short(loss, 24), fontsize=7.5, ha="center", va="bottom")
         chosen, lost = spots[spots["chosen"].astype(bool)], spots[spots["score"].isna()]

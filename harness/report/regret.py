@@ -83,7 +83,7 @@ def table(view: View, balanced: pd.DataFrame) -> pd.DataFrame:
         others = kinds[~kinds.isin(["fixed", "equal"])].index.tolist()
         if len(grid) < LEAST_GRID or not equal:
             continue
-        for block in _blocks(view):
+        for block in blocks(view):
             known = [name for name in grid if name in block.losses]
             if len(known) < LEAST_GRID or equal[0] not in block.losses:
                 continue
@@ -105,7 +105,8 @@ def between(block: Block, best: str, name: str, equal: str) -> Share:
     return share(top - mine, top - zero, block.of_items)
 
 
-def _blocks(view: View) -> list[Block]:
+def blocks(view: View) -> list[Block]:
+    """The scores that balances are judged by: of each test set the selection score, where it has one, then the headline metrics."""
     of_protocol = [block for block in view.analysis.blocks if block.protocol == view.protocol]
     found = []
     for name in view.sets:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import keys, losses
+from harness import entrants, keys, losses
+from harness.entrants import Entrant
 from harness.metrics import METRICS
 from harness.report import repeat, searched
 from harness.report.blocks import HEARD, named
+from harness.report.numbers import listed
 from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker, made_at, one_of_each
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 TRAINING_LOSS, WEIGHTS = "loss in training", "half the sum of squared weights"
 COLUMNS = {
     "runs": "run_id task corpus model protocol loss weighting role tuning seed state reason stale device commit updates "
-    "lr params targets studies_read losses_read preliminary variant parent experiment command study asked made void raced",
+    "lr params targets studies_read losses_read preliminary variant parent experiment command study asked made void raced "
+    "frozen_of",
     "scores": "run_id test_set item cluster input_snr noise speaker floored unasked",
     "curves": "run_id metric step seconds value",
-    "tuning": "protocol loss lr score state chosen edge",
+    "tuning": "protocol loss lr score state chosen edge searched",
     "throughput": "loss device threads dtype loss_ms loss_ms_iqr ratio_to_mse step_ms updates_per_s audio_s_per_s peak_mib "
     "model step_ratio made",
     "audio": "run_id item kind path worst",
@@ -52,7 +55,8 @@ class Results:
         (run id), experiment (id), command (that repeats the loss's runs, "" where not known), study (the command that repeats
         all that it was compared with), asked (the name of the study that asked for it), made ("2026-11-25T18:41:07", UTC), void
         (share of the training items that the loss could say nothing of, NaN where that cannot be), raced (of a loss that a race
-        has stopped: after how many `seeds`, `of` how many, with which `looks`; else None).
+        has stopped: after how many `seeds`, `of` how many, with which `looks`; else None), frozen_of (of weights that are frozen:
+        the weightings that ended on them; else "").
     scores: one row per run x test item. Columns: run_id, test_set ("matched", "mismatched"), item, cluster (prompt name),
         input_snr (dB), noise, speaker, one float column per metric of `harness.metrics.METRICS` that was measured (NaN = missing
         because of the reference), floored and unasked (names, separated by spaces, of the metrics that fell back to their
@@ -61,7 +65,8 @@ class Results:
         finite) and confidence (in what is said).
     curves: run_id, metric, step (update), seconds (training seconds so far), value. Validation metrics over training.
     tuning: one row per tuning trial. Columns: protocol, loss, lr, score (selection score, NaN if diverged), state, chosen (bool),
-        edge (bool: the chosen rate lies on the edge of what was tried), and the validation mean of each metric.
+        edge (bool: the chosen rate lies on the edge of what was tried), searched (bool: drawn by a search, with whatever else it
+        sets), and the validation mean of each metric.
     throughput: loss, device, threads, dtype, loss_ms, loss_ms_iqr, ratio_to_mse, step_ms, updates_per_s, audio_s_per_s, peak_mib,
         model (in whose training the step was measured), step_ratio (to the step under the task's reference loss), made (UTC).
     audio: run_id, item, kind ("noisy", "clean", "estimate"), path (local wav file), for three fixed items per run, and worst
@@ -108,6 +113,7 @@ def read(tracker: Tracker) -> Results:
         r.info.run_id: json.loads(r.data.tags.get("selected", "{}")) for r in runs if r.data.tags["phase"] == "parent"
     }
     raced = {r.info.run_id: json.loads(r.data.tags["raced"]) for r in runs if "raced" in r.data.tags}
+    frozen = _frozen(runs)
     settled = one_of_each(run for run in runs if run.data.tags.get("state") in SETTLED)
     readers = _readers(settled)
     tested = [run for run in settled if run.data.tags["phase"] == "control" or _is_selected(run, selected, "confirm")]
@@ -116,7 +122,7 @@ def read(tracker: Tracker) -> Results:
     finished = [run for run in tested if run.data.tags["state"] == "finished"]
     scores = _tables("scores", tracker, finished, "scores.csv")
     heard = set(scores.loc[scores["test_set"] == HEARD, "run_id"])
-    judged = _runs(tested, selected, readers, specs, raced)
+    judged = _runs(tested, selected, readers, specs, raced, frozen)
     names = _names(judged)
     earlier = _earlier(runs, judged, names)
     results = Results(
@@ -144,7 +150,7 @@ def read(tracker: Tracker) -> Results:
         ended = [run for run in timed if run.data.tags["state"] == "finished"]
         results.equal_time = replace(
             results,
-            runs=_runs(timed, selected, readers, specs | _specs(tracker, timed), {}),
+            runs=_runs(timed, selected, readers, specs | _specs(tracker, timed), {}, frozen),
             scores=_tables("scores", tracker, ended, "scores.csv"),
             curves=_curves(tracker, ended),
         )
@@ -178,9 +184,28 @@ def _runs(
     readers: dict[str, tuple[int, int]],
     specs: dict[str, dict[str, Any]],
     raced: dict[str, dict[str, Any]],
+    frozen: dict[tuple[str, ...], str],
 ) -> pd.DataFrame:
-    rows = [_row(run, selected, readers, specs[_parent(run)]) | {"raced": raced.get(_parent(run))} for run in tested]
+    rows = [
+        _row(run, selected, readers, specs[_parent(run)])
+        | {"raced": raced.get(_parent(run)), "frozen_of": frozen.get(_entrant(run), "")}
+        for run in tested
+    ]
     return _frame("runs", rows).astype({"seed": "Int64"})
+
+
+def _entrant(run: Run) -> tuple[str, ...]:
+    return tuple(run.data.tags[name] for name in ("protocol", "loss", "weighting"))
+
+
+def _frozen(runs: list[Run]) -> dict[tuple[str, ...], str]:
+    """Protocol, loss and weighting of weights that are frozen -> the weightings that ended on them: "dwa and gradnorm"."""
+    ends = {_entrant(run): json.loads(run.data.tags["frozen"])["weights"] for run in runs if "frozen" in run.data.tags}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for (protocol, loss, weighting), weights in ends.items():
+        entrant = entrants.frozen(Entrant(loss, weighting), weights)
+        found.setdefault((protocol, loss, entrant.weighting), []).append(weighting)
+    return {key: listed(learned) for key, learned in found.items()}
 
 
 def _names(judged: pd.DataFrame) -> dict[str, str]:
@@ -343,6 +368,7 @@ def _tuning(settled: list[Run], selected: dict[str, Any], names: dict[str, str])
                 "state": run.data.tags["state"],
                 "chosen": chosen,
                 "edge": chosen and bool(tried) and (_same(lr, min(tried)) or _same(lr, max(tried))),
+                "searched": "values" in choice,
                 **{name: value for name, value in means.items() if value is not None},
             }
         )

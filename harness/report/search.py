@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.losses.expressions import written
 from harness.losses.weightings import get_weighting
 from harness.metrics import METRICS
-from harness.report import regret, search_plots
+from harness.report import regret, search_plots, versus_equal
 from harness.report.blocks import each
 from harness.report.numbers import number
 from harness.report.view import View, svg
@@ -28,12 +28,16 @@ def section(view: View) -> dict[str, Any]:
     moving = [name for name in view.order if name in set(curves["name"]) and _moves(curves[curves["name"] == name])]
     trials, importances, fronts = (_own(view, table) for table in (found.trials, found.importances, found.fronts))
     sensitive = sensitivity(balanced)
+    compared = versus_equal.table(balanced, regret.blocks(view))
+    weightings = dict(zip(balanced["name"], balanced["shown"], strict=True))
     shown = {
+        "worth": versus_equal.sentences(compared, weightings),
+        "compared": versus_equal.as_text(compared),
         "sensitivity": [(group, svg(search_plots.sensitivity(rows))) for group, rows in sensitive.items()],
         "regret": regret.as_text(regret.table(view, balanced)),
         "weights": svg(search_plots.weights(curves[curves["name"].isin(moving)], moving)) if moving else None,
         "trials": [(name, svg(search_plots.trials(rows))) for name, rows in trials.groupby("loss", sort=False)],
-        "importances": _shares(importances),
+        "importances": _shares(importances, trials),
         "fronts": [(name, _front(rows)) for name, rows in fronts.groupby("loss", sort=False)],
     }
     return shown if any(shown.values()) else {}
@@ -41,7 +45,8 @@ def section(view: View) -> dict[str, Any]:
 
 def _names(view: View, *columns: str) -> pd.DataFrame:
     """Shown names of the trained runs that are not stale."""
-    return view.losses.loc[~view.losses["stale"], [*columns, "name"]].drop_duplicates()
+    fresh = view.losses[~view.losses["stale"]]
+    return fresh.assign(frozen_of=fresh.get("frozen_of", ""))[[*columns, "name"]].drop_duplicates()
 
 
 def _own(view: View, table: pd.DataFrame) -> pd.DataFrame:
@@ -58,10 +63,11 @@ def _moves(curves: pd.DataFrame) -> bool:
 
 def balances(view: View) -> pd.DataFrame:
     """One row for each combination, test set and metric: group (its terms without weights, in one order), name, weighting (its
-    name), ratio (the weight of the second term of a group of two over the first's), test_set, metric, mean, tie_group."""
+    name), shown (with its settings; "frozen, of dwa"), frozen_of, plain (fixed weights of 1), ratio (the weight of the second term
+    of a group of two over the first's), test_set, metric, mean, tie_group."""
     groups: dict[frozenset[str], list[str]] = {}
     rows, ends = [], _ends(view)
-    for entrant in each(_names(view, "loss", "weighting")):
+    for entrant in each(_names(view, "loss", "weighting", "frozen_of")):
         try:
             combination, weighting = losses.parse(entrant.loss), get_weighting(entrant.weighting).name
         except UserError:  # of a file of a user's own that is not loaded here
@@ -76,8 +82,12 @@ def balances(view: View) -> pd.DataFrame:
         first, second = (weights[text] for text in order[:2])
         ratio = second / first if len(order) == 2 and first > 0 else np.nan
         group = " + ".join(order)
-        rows.append({"group": group, "loss": entrant.name, "weighting": weighting, "ratio": ratio})
-    table = pd.DataFrame(rows, columns=["group", "loss", "weighting", "ratio"])
+        about = {"group": group, "loss": entrant.name, "weighting": weighting, "frozen_of": entrant.frozen_of}
+        shown = f"frozen, of {entrant.frozen_of}" if entrant.frozen_of else entrant.weighting
+        plain = weighting == "fixed" and set(fixed.values()) == {1.0}
+        rows.append(about | {"shown": shown, "plain": plain, "ratio": ratio})
+    columns = ["group", "loss", "weighting", "frozen_of", "shown", "plain", "ratio"]
+    table = pd.DataFrame(rows, columns=columns)
     scores = view.ranking.loc[
         view.ranking["metric"].isin(view.headline), ["loss", "test_set", "metric", "mean", "tie_group"]
     ]
@@ -105,9 +115,15 @@ def sensitivity(balanced: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _shares(importances: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
+def _shares(importances: pd.DataFrame, trials: pd.DataFrame) -> list[tuple[str, int, list[tuple[str, str]]]]:
+    """Loss, how many trials that ended by themselves tell it, and (name, share) from the largest share down."""
+    ended = trials[trials["score"].notna()].groupby("loss")["trial"].nunique()
     return [
-        (str(loss), [(row.name, f"{100 * row.share:.0f} %") for row in each(own.sort_values("share", ascending=False))])
+        (
+            str(loss),
+            int(ended.get(loss, 0)),
+            [(row.name, f"{100 * row.share:.0f} %") for row in each(own.sort_values("share", ascending=False))],
+        )
         for loss, own in importances.groupby("loss", sort=False)
     ]
 

@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from harness.report.drawing import BLUE, DASHES, GREY, HIGHLIGHTS, RED, STYLE, short, svg, trimmed
 from harness.report.plots import metric_label
 
-MARKS = "DsP^vX"
+MARKS = "DsP^vX*<>hd8"
 
 
 def sensitivity(rows: pd.DataFrame) -> bytes:
     """Score over the ratio of two weights, one panel a metric: fixed weights as a line, every other weighting where it ended.
 
-    rows: group ("mse + l1"), name, weighting, ratio, metric, mean.
+    rows: group ("mse + l1"), name, weighting, shown (with its settings), ratio, metric, mean.
     """
     metrics = list(dict.fromkeys(rows["metric"]))
     first, second = rows["group"].iloc[0].split(" + ")
-    others = list(dict.fromkeys(rows.loc[rows["weighting"] != "fixed", "weighting"]))[: len(HIGHLIGHTS)]
+    others = list(dict.fromkeys(rows.loc[rows["weighting"] != "fixed", "shown"]))
     columns = min(2, len(metrics))
     lines = -(-len(metrics) // columns)
     with mpl.rc_context(STYLE):
@@ -33,10 +33,11 @@ def sensitivity(rows: pd.DataFrame) -> bytes:
             grid = own[own["weighting"] == "fixed"].sort_values("ratio")
             ax.plot(grid["ratio"], grid["mean"], "o-", color=GREY, ms=4, lw=1.3, label="fixed")
             for k, weighting in enumerate(others):
-                points = own[own["weighting"] == weighting]
+                points = own[own["shown"] == weighting]
+                colour, mark = HIGHLIGHTS[k % len(HIGHLIGHTS)], MARKS[k % len(MARKS)]
                 for x in points["ratio"]:
-                    ax.axvline(x, color=HIGHLIGHTS[k], lw=0.8, ls=DASHES[k], alpha=0.6)
-                ax.plot(points["ratio"], points["mean"], MARKS[k], color=HIGHLIGHTS[k], ms=7, label=weighting)
+                    ax.axvline(x, color=colour, lw=0.8, ls=DASHES[k % len(DASHES)], alpha=0.6)
+                ax.plot(points["ratio"], points["mean"], mark, color=colour, ms=7, label=weighting)
             ax.set_xscale("log")
             _plain(ax.xaxis)
             ax.set_title(metric_label(metric), loc="left")
@@ -126,7 +127,7 @@ def _plain(axis: Axis) -> None:
 
 def _legend(figure: Figure, *axes: mpl.axes.Axes) -> None:
     handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
-    figure.legend(
-        handles.values(), handles.keys(), loc="lower center", ncols=min(6, len(handles)), fontsize=8, handlelength=3.0
-    )
+    columns = min(4, len(handles))
+    below = 0.2 + 0.2 * -(-len(handles) // columns)
+    figure.tight_layout(rect=(0, below / figure.get_figheight(), 1, 1))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=columns, fontsize=8, handlelength=3.0)

@@ -22,6 +22,7 @@ COLUMNS = {
     "weights": "run_id step what term value",
     "trials": "protocol loss weighting trial name value score chosen",
     "importances": "protocol loss weighting name share",
+    "edges": "protocol loss weighting name",
     "fronts": "protocol loss weighting setting objective value",
 }
 
@@ -37,12 +38,14 @@ class Found:
     trials: one row for each value that a search set in a trial: protocol, loss, weighting, trial (run id), name ("lr", "w2",
         "si_sdr.max_db"), value, score (NaN: it did not end), chosen.
     importances: protocol, loss, weighting, name, share (of 1).
+    edges: protocol, loss, weighting, name of what was chosen so near to an end of what was searched that the best may lie beyond.
     fronts: the settings that no other beats in every objective: protocol, loss, weighting, setting (text), objective, value.
     """
 
     weights: pd.DataFrame = field(default_factory=partial(_empty, "weights"))
     trials: pd.DataFrame = field(default_factory=partial(_empty, "trials"))
     importances: pd.DataFrame = field(default_factory=partial(_empty, "importances"))
+    edges: pd.DataFrame = field(default_factory=partial(_empty, "edges"))
     fronts: pd.DataFrame = field(default_factory=partial(_empty, "fronts"))
 
 
@@ -55,6 +58,7 @@ def read(tracker: Tracker, runs: Sequence[Run], finished: Sequence[Run]) -> Foun
         chosen = json.loads(parent.data.tags["selected"])
         importance = tracker.read_json(identifier, "importance.json") or {}
         rows["importances"] += [of | {"name": name, "share": share} for name, share in importance.items()]
+        rows["edges"] += [of | {"name": name} for name in chosen.get("edge", ())]
         rows["fronts"] += [
             of | {"setting": _setting(point["values"]), "objective": name, "value": value}
             for point in chosen.get("front", ())

@@ -20,6 +20,7 @@ from harness.tasks import TASKS
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
+    from harness.report.searched import Found
 
 HEADLINE = ("si_sdr_improvement", "pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
 FULL_SEEDS = 5
@@ -195,6 +196,7 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     if sentence := raced.sentence(fresh):
         said.append(sentence)
     said += _tuning_cautions(results.tuning, protocol)
+    said += _search_cautions(results.search, fresh, protocol)
     read = fresh["studies_read"].max()
     if pd.notna(read):
         nets = int(fresh["losses_read"].max())
@@ -212,6 +214,9 @@ def _tuning_cautions(tuning: pd.DataFrame, protocol: str) -> list[str]:
     edge = chosen.loc[chosen["edge"].fillna(False).astype(bool), "loss"].tolist()
     if edge:
         said.append(f"The best learning rate lies on the edge of what was tried for {listed(edge)}.")
+    # Every draw of a search has a rate of its own, and whatever else it sets besides.
+    trials = trials[~trials["searched"].astype(bool)] if "searched" in trials else trials
+    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
     for metric in [m for m in HEADLINE if m in trials]:
         known = trials.dropna(subset=[metric])
         best = known.loc[known.groupby("loss", sort=False)[metric].idxmax()].set_index("loss")["lr"]
@@ -219,6 +224,24 @@ def _tuning_cautions(tuning: pd.DataFrame, protocol: str) -> list[str]:
         other = [loss for loss in taken.index if loss in best and not np.isclose(best[loss], taken[loss])]
         if other:
             said.append(f"Chosen by {METRICS[metric].label} alone, the learning rate would differ for {listed(other)}.")
+    return said
+
+
+def _search_cautions(found: Found, fresh: pd.DataFrame, protocol: str) -> list[str]:
+    """What was chosen at an end of what was searched, and searches of different lengths."""
+    names = fresh[["loss", "weighting", "name"]].drop_duplicates().rename(columns={"name": "shown"})
+    edges, trials = (
+        table[table["protocol"] == protocol].merge(names, on=["loss", "weighting"])
+        for table in (found.edges, found.trials)
+    )
+    said = [
+        f"The best {what} lies at an end of what was searched for {listed(own['shown'].tolist())}."
+        for what, own in edges.groupby("name", sort=False)
+    ]
+    counts = trials.groupby("shown", sort=False)["trial"].nunique()
+    if counts.nunique() > 1:
+        groups = [f"{count} for {listed(own.index.tolist())}" for count, own in counts.groupby(counts)]
+        said.append(f"Not all were searched by as many trials: {'; '.join(groups)}.")
     return said
 
 

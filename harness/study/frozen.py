@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import losses, outbox
+from harness import entrants, losses, outbox
 from harness.context import Context, Planned
 from harness.entrants import Entrant
-from harness.losses.weightings import Chosen, get_weighting
 from harness.study import parents
 from harness.study.tuning import Choice
 
@@ -32,18 +31,13 @@ def of(context: Context, learned: Entrant, choice: Choice) -> Entrant | None:
             return None
         kept = {"setting": setting, "weights": weights}
         parents.write(context, learned, "frozen", kept)
-    return entrant(learned, kept["weights"])
+    return entrants.frozen(learned, kept["weights"])
 
 
 def known(context: Context, learned: Entrant) -> Entrant | None:
     """The entrant of a learned one, where it is decided already."""
     kept = parents.read(context, learned, "frozen")
-    return entrant(learned, kept["weights"]) if kept else None
-
-
-def entrant(learned: Entrant, weights: list[float]) -> Entrant:
-    info = get_weighting(f"frozen(weights={tuple(weights)!r})")
-    return Entrant(learned.loss, Chosen(info.name, info.settings).expression)
+    return entrants.frozen(learned, kept["weights"]) if kept else None
 
 
 def _ended_on(context: Context, learned: Entrant, choice: Choice) -> list[float]:

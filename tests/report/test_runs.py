@@ -1,12 +1,15 @@
 """Tables read from a real store that holds more than one form of a loss, and one run twice."""
 
+import json
+
 import pytest
 
+from harness import outbox
 from harness.report import runs, words
 from harness.report.blocks import named
 from harness.report.ranking import analyse
 from harness.tracking import Tracker
-from tests.stored import write
+from tests.stored import TAGS, write
 
 
 @pytest.fixture
@@ -55,3 +58,19 @@ def test_a_run_that_was_made_twice_counts_once(tracker, tmp_path):
     results = runs.read(tracker)
     assert results.runs["seed"].tolist() == [1, 2]
     assert results.runs["run_id"].tolist() == [run.info.run_id for run in found[:2]]
+
+
+def test_weights_that_are_frozen_are_named_by_the_weighting_that_ended_on_them(tracker, tmp_path):
+    study(tracker, tmp_path, {"mse + l1": 1.0}, form="dwa", weighting="dwa")
+    study(tracker, tmp_path, {"mse + l1": 1.0}, form="frozen", weighting="frozen(weights=(1, 0.25))", again="")
+    study(tracker, tmp_path, {"mse + l1": 1.0}, form="other", weighting="frozen(weights=(1, 3))", again="", once="")
+    learned = outbox.Parent("mse + l1", "parent mse + l1dwa", TAGS | {"loss": "mse + l1", "weighting": "dwa"})
+    outbox.mark(tracker, "denoise", learned, frozen=json.dumps({"setting": {}, "weights": [1.0, 0.25]}))
+    made = runs.read(tracker).runs
+    of = made.drop_duplicates("weighting").set_index("weighting")["frozen_of"]
+    assert of.to_dict() == {"dwa": "", "frozen(weights=(1, 0.25))": "dwa", "frozen(weights=(1, 3))": ""}
+    assert set(named(made)["name"]) == {
+        "mse + l1 (dwa)",
+        "mse + l1 (frozen, of dwa)",
+        "mse + l1 (frozen(weights=(1, 3)))",
+    }

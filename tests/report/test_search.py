@@ -42,6 +42,7 @@ def results(make_results):
         weights=pd.DataFrame(weights, columns=searched.COLUMNS["weights"].split()),
         trials=pd.DataFrame(trials),
         importances=pd.DataFrame([of | {"name": "lr", "share": 0.8}, of | {"name": "w2", "share": 0.2}]),
+        edges=pd.DataFrame([of | {"name": "w2"}]),
         fronts=pd.DataFrame(
             [
                 of | {"setting": "lr=0.01", "objective": name, "value": v}
@@ -74,7 +75,7 @@ def test_the_page_shows_sensitivity_regret_weights_trials_importances_and_front(
     text = Tags(page.render(results, view.analysis)).text
     for words in (
         "Weights and searches", "weight of pmsqe over that of si_sdr", "Regret", "quality", "log-variance", "Search: mse",
-        "lr 80 %, w2 20 %", "Front: mse", "lr=0.01", "2.50",
+        "lr 80 %, w2 20 %", "Front: mse", "The best w2 lies at an end of what was searched for mse.", "lr=0.01", "2.50",
     ):  # fmt: skip
         assert words in text, words
 

@@ -8,8 +8,9 @@ from itertools import combinations, product
 import numpy as np
 
 from harness.report.claims.claim import FAILS, HOLDS, TOLD, UNSURE, Part, above, below, within
-from harness.report.claims.evidence import Difference, Evidence
+from harness.report.claims.evidence import Evidence
 from harness.report.claims.statistics import mean_ranks, resampled_means
+from harness.report.differences import Difference
 
 FAMILY = ("si_sdr", "snr", "log_mse", "wsdr")
 PERCEPTUAL = ("pmsqe", "estoi", "complex_compressed")

@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from harness import losses
 from harness.errors import UserError
-from harness.intervals import ALPHA, Estimate, holm, interval, p_value, two_way
 from harness.losses.expressions import written
 from harness.report.blocks import Block, each
+from harness.report.differences import Difference, differed
 from harness.report.quality import quality
 from harness.report.view import View
 
 TEST_SET = "matched"
-
-
-class Difference(NamedTuple):
-    """a - b, paired, with its 95 % interval, adjusted for those that were compared with it (Holm). sure: whether it is not 0."""
-
-    a: str
-    b: str
-    mean: float
-    low: float
-    high: float
-    sure: bool
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -96,19 +83,3 @@ class Evidence:
         kept = np.ones(len(block.of_items), dtype=bool) if items is None else items
         differences = [block.difference(a, b)[:, kept] for a, b in pairs]
         return differed(pairs, differences, block.of_items[kept])
-
-
-def differed(
-    pairs: Sequence[tuple[str, str]], differences: Sequence[np.ndarray], clusters: np.ndarray
-) -> list[Difference]:
-    """differences: of each pair (seeds, items)."""
-    estimates = [two_way(values, clusters) for values in differences]
-    joined = Estimate(*(np.array([getattr(one, name) for one in estimates], dtype=float) for name in Estimate._fields))
-    adjusted, levels = holm(p_value(joined))
-    low, high = interval(joined, np.where(np.isnan(levels), ALPHA, levels))
-    return [
-        Difference(
-            a, b, float(joined.mean[k]), float(low[k]), float(high[k]), bool(adjusted[k] < ALPHA), len(differences[k])
-        )
-        for k, (a, b) in enumerate(pairs)
-    ]

@@ -12,8 +12,9 @@ from harness.intervals import interval, two_way
 from harness.report import regret, search
 from harness.report.blocks import each
 from harness.report.claims.claim import FAILS, HOLDS, TOLD, UNSURE, Part, above, below
-from harness.report.claims.evidence import Evidence, differed
+from harness.report.claims.evidence import Evidence
 from harness.report.claims.statistics import trend
+from harness.report.differences import differed
 from harness.report.quality import QUALITY
 
 LIKE_PESQ, WAVEFORM = "pmsqe", ("si_sdr", "snr", "log_mse")
