@@ -173,9 +173,9 @@ def _parent(run: Run) -> str:
 
 
 def _specs(tracker: Tracker, tested: list[Run]) -> dict[str, dict[str, Any]]:
-    """Parent run -> what the first of its runs followed from."""
-    first = {_parent(run): run.info.run_id for run in reversed(tested)}
-    return {parent: tracker.read_json(run, "spec.json") or {} for parent, run in first.items()}
+    """Parent run -> what the last of its runs followed from: of a study that was given more seeds, all of them."""
+    last = {_parent(run): run.info.run_id for run in tested}
+    return {parent: tracker.read_json(run, "spec.json") or {} for parent, run in last.items()}
 
 
 def _runs(

@@ -289,6 +289,11 @@ def test_gradnorm_ends_with_equal_gradients_of_terms_that_fall_alike_and_weights
     assert found.tolist() == pytest.approx([1 / 3, 4 / 3, 4 / 3], abs=0.02)
 
 
+def test_gradnorm_learns_its_weights_at_their_own_rate_whatever_the_model_s():
+    assert [built("gradnorm").learning_rate(lr) for lr in (1e-4, 1e-1)] == [0.025, 0.025]
+    assert built("gradnorm(lr=0.2)").learning_rate(1e-3) == 0.2
+
+
 def test_gradnorm_gives_more_weight_to_a_term_that_falls_slowly():
     module = built("gradnorm", "mse + l1", terms=(1.0, 1.0))
     module(torch.tensor([0.1, 0.9]), torch.tensor([1.0, 1.0])).backward()

@@ -30,7 +30,7 @@ def score(planned: Planned, share: float = 1.0) -> float:
 
 
 def formula(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
-    """What a run comes to: `score`, looked at as often as a training is; weights of terms that end on 2 and 0.5."""
+    """What a run comes to: `score`, looked at as often as a training is; weights of terms, see `_weights`."""
     if planned.phase == "control":
         return Outcome("finished", None)
     updates = planned.updates or getattr(context.study.updates, planned.phase)
@@ -42,16 +42,19 @@ def formula(context: Context, planned: Planned, record: outbox.Record, folder: P
             return Outcome("pruned", now, f"pruned after {done} of {updates} updates")
     trial._write_spec(context, planned, folder, {})
     names = losses.parse(planned.loss).names
-    ends = [
-        (0.0 if step <= 0.9 * updates else 2.0 / 4**place)
-        for step in range(1, updates + 1)
-        for place in range(len(names))
-    ]
-    rows = [ends[start : start + len(names)] for start in range(0, len(ends), len(names))]
+    rows = [_weights(step, updates, planned.seed or 0, len(names)) for step in range(1, updates + 1)]
     table = pd.DataFrame(rows, columns=[f"weight/{name}" for name in names])
     table.assign(step=range(1, updates + 1), seconds=0.0).to_csv(folder / "training.csv", index=False)
     several = len(context.study.objectives) > 1
     return Outcome("finished", now, values=(now, -now) if several else ())
+
+
+def _weights(step: int, updates: int, seed: int, terms: int) -> list[float]:
+    """0 but in the last tenth of the updates, where the first is 2, and those of other terms move and are larger for later seeds:
+    of 40 updates they are seed / 4 in the mean."""
+    if step <= 0.9 * updates:
+        return [0.0] * terms
+    return [2.0, *[seed * (1, 2, 1, 4)[(step - 1) % 4] / 8] * (terms - 1)]
 
 
 @pytest.fixture(scope="package")

@@ -50,15 +50,26 @@ def test_frozen_weights_are_the_mean_of_the_last_tenth_and_begin_when_the_learne
     first = min(place for place, title in enumerate(titles) if "frozen" in title)
     assert all("frozen" in title for title in titles[first:])
     assert {title.split(" tune")[0] for title in titles[first:] if " tune" in title} == {
-        "snr + mse (frozen(weights=(1, 0.25)))"
+        "snr + mse (frozen(weights=(1, 0.1875)))"
     }
     weightings = Counter(
         run.data.tags["weighting"] for run in runs(context, "confirm") if run.data.tags["loss"] == "snr + mse"
     )
-    assert weightings == {"uncertainty": 2, "equal": 2, "equal_grad": 2, "frozen(weights=(1, 0.25))": 2}
+    assert weightings == {"uncertainty": 2, "equal": 2, "equal_grad": 2, "frozen(weights=(1, 0.1875))": 2}
     terms = Counter(run.data.tags["loss"] for run in runs(context, "confirm") if run.data.tags["weighting"] == "fixed")
     assert terms == {"snr": 2, "mse": 2}
     assert all(row.settled == row.trials for row in study.plan(context))
+
+
+def test_every_entrant_of_a_search_gets_as_many_trials_the_terms_alone_and_frozen_weights_too(made: Maker) -> None:
+    context = made(
+        losses=["snr + mse"], weighting=["uncertainty", "searched"], rates=[1e-3, 1e-2], seeds=1, search={}, draws=3,
+        updates={"tune": 2, "confirm": 40},
+    )  # fmt: skip
+    work(context)
+    tuned = Counter((run.data.tags["loss"], run.data.tags["weighting"]) for run in runs(context, "tune"))
+    kinds = ["uncertainty", "searched", "equal", "equal_grad", "frozen(weights=(1, 0.125))"]
+    assert tuned == dict.fromkeys([("snr", "fixed"), ("mse", "fixed"), *(("snr + mse", kind) for kind in kinds)], 3)
 
 
 def test_the_weights_are_in_the_identity_and_decided_once_for_a_setting(made: Maker) -> None:
