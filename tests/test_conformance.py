@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness import paths
-from tests.conftest import here
+from tests.conftest import harness, here, settled
 
 pytestmark = pytest.mark.usefixtures("own_registries")
 
@@ -87,6 +88,23 @@ def test_what_the_readme_shows_holds(tmp_path: Path) -> None:
     assert "\ngeometric: " in done.stdout
     assert done.stdout.count("checks hold") == 2
     assert "fails" not in done.stdout
+
+
+def test_a_combination_under_a_weighting_of_one_s_own_is_studied_with_its_controls_and_reported_without_the_file(
+    tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(readme_examples())
+    asked = ["--loss", "cauchy + snr", "--weighting", "geometric", "--plugin", str(tmp_path / "mine.py")]
+    done = here("study", str(tiny), *asked, home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {(tags["loss"], tags["weighting"]) for tags in settled(tmp_path) if tags["phase"] == "confirm"}
+    (frozen,) = [how for loss, how in made if how.startswith("frozen(weights=(1, ")]
+    ways = ("geometric", "equal", "equal_grad", frozen)
+    assert made == {("mse", "fixed"), ("snr", "fixed"), ("cauchy", "fixed"), *(("cauchy + snr", way) for way in ways)}
+    alone = harness("report", home=tmp_path)
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    ranking = pd.read_csv(tmp_path / "reports" / "ranking.csv")
+    assert {"cauchy + snr (geometric)", "cauchy + snr (frozen, of geometric)"} <= set(ranking["loss"])
 
 
 def test_every_fault_is_one_line_with_its_mend(tmp_path: Path) -> None:
