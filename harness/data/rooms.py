@@ -70,7 +70,7 @@ class Rooms:
         return heard[:, :-1], heard[:, -1]
 
     def _response(self, dry: torch.Tensor, rooms: np.ndarray, source: int, microphones: int) -> torch.Tensor:
-        return torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device)
+        return torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device, non_blocking=True)
 
 
 def filtered(dry: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:

@@ -45,12 +45,20 @@ class Store(optuna.storages.RDBStorage):
         ] = {}  # for each study its silent trials, and since when we see them so
 
     def record_heartbeat(self, trial_id: int) -> None:
-        with suppress(optuna.exceptions.StorageInternalError):  # the next one will do
+        # Called from threads, which an error would end, and with them the signs of life of a process that lives: the next one will
+        # do. Optuna's own handler trips over a lost connection; what else is wrong with the store, others hear of who ask it.
+        with suppress(Exception):
             super().record_heartbeat(trial_id)
 
     def silent(self, study_id: int) -> list[int]:
         """The running trials that give no sign of life, at this look."""
         return super()._get_stale_trial_ids(study_id)
+
+    def dead(self, study_id: int) -> list[int]:
+        """The running trials that give no sign of life at two looks, both taken here: between them a living one gives some."""
+        self._get_stale_trial_ids(study_id)
+        time.sleep(2.1 * HEARTBEAT)
+        return self._get_stale_trial_ids(study_id)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now, before = time.monotonic(), self._silent.get(study_id, {})
