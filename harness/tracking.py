@@ -41,6 +41,7 @@ STATUS = {
     "failed": "FAILED",
 }
 NOTE = "mlflow.note.content"  # the tag that holds a description
+INTERNAL = "mlflow."  # how tags begin that MLflow sets itself
 MADE = "made"  # tag of an imported run: when it was made, where it was made
 PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
