@@ -20,7 +20,7 @@ from harness import contents, keys
 from harness.contents import CURVES, PHASES, SHARED, WORDS
 from harness.errors import UserError
 from harness.outbox import Parent, Record
-from harness.tracking import INTERNAL, MADE, SETTLED, Tracker, made_at, one_of_each
+from harness.tracking import INTERNAL, MADE, SETTLED, Tracker, is_lost, made_at, one_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +128,8 @@ def _search(tracker: Tracker, where: str) -> list[Run]:
     try:
         return tracker.search(where)
     except MlflowException as error:
+        if is_lost(error):
+            raise
         raise UserError(f"filter {where!r}: {' '.join(str(error).split())[:200]}") from error
 
 
