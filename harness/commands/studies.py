@@ -44,7 +44,11 @@ def _run(context: Any, options: Any, joining: bool = False) -> tuple[list[str], 
             f"tracking-uri {context.tracker.shown!r}: does not take results; {left} of them wait in runs/outbox, and the "
             "same command sends them once it does"
         )
-    rows = studies.plan(context) if options.max_hours is not None else []
+    try:
+        rows = studies.plan(context) if options.max_hours is not None else []
+    except Exception:
+        _fail(failures)
+        raise
     stopped = any(row.settled < row.trials for row in rows)
     if stopped:
         terminal.say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")

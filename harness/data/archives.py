@@ -74,6 +74,17 @@ def _by_hand(card: Card, home: Path) -> str:
     return f"By hand: put {card.place} under {home}, or name their folder with --data-dir; they come from {urls}"
 
 
+def _check_inside(name: str) -> None:
+    """What leads out of the folder zip would move into it, and tar what is absolute, where it takes another's place."""
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+        raise tarfile.TarError(f"{name!r} would lie outside of its folder")
+
+
+def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    _check_inside(member.name)
+    return tarfile.data_filter(member, folder)  # refuses links out of the folder, and devices
+
+
 def _fetch(card: Card, archive: Archive, kept: Path, staged: Path, say: Say, progress: Progress) -> None:
     """Download an archive and unpack it. Raises OSError in one line."""
     file = kept / archive.name
@@ -90,10 +101,12 @@ def _fetch(card: Card, archive: Archive, kept: Path, staged: Path, say: Say, pro
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as packed:
-                packed.extractall(staged)  # leaves out drives, leading slashes and `..`
+                for name in packed.namelist():
+                    _check_inside(name)
+                packed.extractall(staged)
         else:
             with tarfile.open(file) as tar:
-                tar.extractall(staged, filter="data")  # refuses absolute names, links out of the folder, devices
+                tar.extractall(staged, filter=_inside)
     except (*CORRUPT, zipfile.BadZipFile) as error:
         file.unlink()
         raise OSError(f"{archive.name} is corrupt and was deleted ({error})") from error
