@@ -192,8 +192,7 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         said.append("The reference loss has not been run under this protocol.")
     elif (reference["tuning"] == "shipped").any():
         said.append(f"The reference {reference['name'].iloc[0]} runs at its shipped learning rate: it was not retuned.")
-    if sentence := raced.sentence(fresh):
-        said.append(sentence)
+    said += raced.sentences(fresh)
     said += _tuning_cautions(results.tuning, protocol)
     read = fresh["studies_read"].max()
     if pd.notna(read):
