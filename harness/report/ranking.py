@@ -63,7 +63,7 @@ GAINS = [
     "p_adjusted",
 ]
 GAINS += ["p_beats"]
-RELIABILITY = ["protocol", "test_set", "metric", "tau", "separated", "pairs"]
+RELIABILITY = ["protocol", "test_set", "metric", "tau", "judged", "separated", "pairs"]
 GOODHART = ["protocol", "test_set", "loss", "gained", "lost"]
 
 
@@ -82,7 +82,8 @@ class Analysis:
     pairs: every pair of ranked losses; a has the higher mean. low, high: Holm-adjusted interval of the paired
     difference.
     gains: paired difference to the `baseline` with its unadjusted 95 % interval, also for controls.
-    reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
+    reliability: tau-b between disjoint halves of the seeds, over the judged pairs: those of the separated that have seeds enough
+        in common. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
     identities: for each group of losses that must tie their largest difference, and whether they do.
     blocks: the scores that all of it rests on.
@@ -115,8 +116,8 @@ def analyse(results: Results) -> Analysis:
         pairs += [row | key for row in own_pairs]
         gains += [row | key for row in _gains(block)]
         if len(order) > 1:
-            tau = split_half(block.losses, beats, order)
-            count = {"separated": int(beats.sum()), "pairs": len(own_pairs)}
+            tau, judged = split_half(block.losses, beats, order)
+            count = {"judged": judged, "separated": int(beats.sum()), "pairs": len(own_pairs)}
             reliability.append({"tau": tau} | count | key)
     for row in ranking:
         row["target"] = row["metric"] in row["targets"]

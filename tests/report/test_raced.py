@@ -79,6 +79,18 @@ def test_what_rests_on_the_seeds_of_a_stopped_reference_is_told():
     assert "false in at most 10 % of tables" in said
 
 
+def test_a_raced_study_has_its_reliability_of_the_pairs_with_seeds_enough():
+    made = results()
+    analysis = analyse(made)
+    rows = analysis.reliability[analysis.reliability["metric"] == "estoi"]
+    assert (rows["tau"] > 0.9).all()  # mse and snr, who have their five seeds
+    assert (rows["judged"] < rows["separated"]).all()
+    assert "of them with at least 4 seeds in common)" in render(made, analysis)
+    made.runs = made.runs[made.runs["loss"] != "snr"].copy()
+    said = " ".join(words.cautions(made, analyse(made), "p1"))
+    assert "of no pair that is apart the race has left 4 seeds in common" in said
+
+
 def race(looks=3, **beaten):
     return raced.Decided(looks, frozenset("cd"), {"estoi": {("a", loss): p for loss, p in beaten.items()}})
 
