@@ -107,10 +107,10 @@ def sentences(runs: pd.DataFrame) -> list[str]:
 def _meaning(out: pd.DataFrame, trained: pd.DataFrame) -> str:
     """What it means for the tables that some were stopped."""
     said = (
-        f"Where the race was decided, a loss beaten by the first counts as apart from it, and pairs of two stopped losses take a "
-        f"tenth of the weight in Holm’s correction. The comparison at the end is no look: it has {100 * ALPHA:g} % of its own, so "
-        f"that race and comparison together say something false in at most {200 * ALPHA:g} % of tables. Other metrics and sets "
-        f"were not raced on: with the seeds left more losses may tie there, for the first place too."
+        f"On what was raced on, a loss that the first has beaten stays apart from it, and pairs of two stopped losses take a tenth "
+        f"of the weight in Holm’s correction. The comparison at the end is no look: it has {100 * ALPHA:g} % of its own, so that "
+        f"race and comparison together say something false of a metric in at most {200 * ALPHA:g} % of studies. Other metrics and "
+        f"sets were not raced on: with the seeds left more losses may tie there, for the first place too."
     )
     for name in out.index[out.index.isin(trained.loc[trained["role"] == "reference", "name"])]:
         said += f" What is said against the reference {name} rests on its {out.loc[name, 'seeds']} seeds."

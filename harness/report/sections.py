@@ -46,9 +46,11 @@ def answer(view: View) -> dict[str, Any]:
 
 def ranking(view: View) -> dict[str, Any]:
     """Every test set with its picture, its tables and what parts them."""
+    out, shipped = raced.notes(view.losses), tables.reference_note(view.results, view.protocol)
     return {
         "sets": [_test_set(view, name) for name in view.sets],
-        "notes": {**raced.notes(view.losses), **tables.reference_note(view.results, view.protocol)},
+        "notes": out
+        | {name: "; ".join([note, *([out[name]] if name in out else [])]) for name, note in shipped.items()},
     }
 
 

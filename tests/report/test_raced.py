@@ -74,9 +74,11 @@ def test_what_rests_on_the_seeds_of_a_stopped_reference_is_told():
     ]
     late = (made.runs["loss"] == "mse") & (made.runs["seed"] > 2)
     made.runs = made.runs[~late.fillna(False)].copy()
+    page = render(made, analyse(made))
+    assert "reference, not retuned; race decided after 3 of 5 seeds" in page
     said = raced.sentences(named(made.runs))[1]
     assert said.endswith("What is said against the reference mse rests on its 3 seeds.")
-    assert "false in at most 10 % of tables" in said
+    assert "false of a metric in at most 10 % of studies" in said
 
 
 def test_a_raced_study_has_its_reliability_of_the_pairs_with_seeds_enough():
