@@ -9,7 +9,7 @@ it has; so does the reference, because a race that never stopped it would cost m
 
 The looks at a metric share 5 % of error. The report compares once more at the end, which is no look: that has 5 % of its own, so
 that race and report together say something false about a metric in one of ten cases at most (the sum of both, a union bound;
-simulated, the race takes below 1 %). The report keeps what a look has decided (`harness.report.raced`), because no seeds are left
+simulated, the race takes about 1 %). The report keeps what a look has decided (`harness.report.raced`), because no seeds are left
 to decide it again. Metrics that are not raced on, DNSMOS among them, have the seeds that the race leaves: more losses may tie
 there, for the first place too.
 

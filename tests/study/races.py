@@ -22,22 +22,22 @@ CHOICE = Choice(1e-3, "tuned")
 
 
 class Staged(racing.Race):
-    """A race whose runs have all been made: scores: metric -> loss -> (seeds, items)."""
+    """A race whose runs have all been made but those of `failed`. scores: metric -> loss -> (seeds, items)."""
 
     def __init__(self, scores: Mapping[str, Tables], clusters: Sequence[str], failed: tuple[str, ...] = ()) -> None:
         tables = next(iter(scores.values()))
-        study = SimpleNamespace(seeds=len(next(iter(tables.values()))), task="denoise")
-        context: Any = SimpleNamespace(study=study, tracker=None, parent=lambda loss, weighting: loss)
+        seeds = len(next(iter(tables.values())))
+        study = SimpleNamespace(seeds=seeds, seed_list=range(seeds), task="denoise", objectives=list(scores))
+        task = SimpleNamespace(metrics_of=lambda objective: [objective])
+        context: Any = SimpleNamespace(study=study, task=task, tracker=None, parent=lambda loss, weighting: loss)
         super().__init__(context, [Entrant(loss) for loss in tables])
         self.all, self.failed = scores, failed
         self.__dict__["_clusters"] = list(clusters)
 
-    def _scores(self, seeds: int) -> tuple[racing.Scores, list[str]]:
-        if self.failed:
-            return {}, list(self.failed)
-        return {
-            metric: {entrant: own[entrant.loss][:seeds] for entrant in self.racing} for metric, own in self.all.items()
-        }, []
+    def _table(self, entrant: Entrant, seed: int) -> pd.DataFrame | None:
+        if entrant.loss in self.failed:
+            return None
+        return pd.DataFrame({metric: own[entrant.loss][seed] for metric, own in self.all.items()})
 
 
 def run(race: Staged, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
