@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -12,15 +14,19 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
+from rich.console import Console
 
-from harness import liveness, study
+from harness import liveness, spec, study, workers
 from harness.entrants import Entrant
 from harness.space import Dimension
 from harness.study.queue import BEGUN, DEATHS, TOO_OFTEN
 from harness.study.search import Draws, _Tpe
 from harness.study.worker import _claim, _Worker
 from harness.tracking import Tracker
+from harness.view import View
+from tests.conftest import harness, settled
 from tests.test_bad_days import PLAN, Scripted, file_store, scripted, states
 
 STORY = """
@@ -31,6 +37,8 @@ from multiprocessing import get_context
 from harness import spec, study, workers
 from harness.context import Outcome
 from harness.tracking import Tracker
+from harness.view import View
+from tests.conftest import harness, settled
 
 loaded = spec.load(sys.argv[1], {"losses": ["snr", "l1"], "rates": [1e-3, 3e-3, 1e-2]})
 context = workers.open_study(loaded, workers.Options(), 1, lambda line: None)
@@ -179,3 +187,59 @@ def test_trials_beyond_the_plan_are_no_deaths(tmp_path: Path) -> None:
     beyond = [t for t in queue.trials if t.state == TrialState.FAIL]
     assert len(beyond) == 2 * DEATHS - 1
     assert not any(BEGUN in t.user_attrs for t in beyond)
+
+
+def dies(raw: Any, options: Any, rank: int, threads: int, started: datetime, until: float, writer: Any) -> None:
+    """In place of a worker: one that is killed in its trial, but for the fourth, which begins one more and ends well."""
+    lives = Path(os.environ["LIVES"])
+    with lives.open("a") as file:
+        file.write("x")
+    if os.environ["BEGINS"]:
+        writer.send(study.Event(rank, "", begun=True))
+    if lives.stat().st_size < 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("begins", "lives", "killed"), [("yes", 4, "3 of 4"), ("", 1, "1 of 1")])
+def test_where_all_workers_were_killed_in_trials_one_goes_on_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str, lives: int, killed: str
+) -> None:
+    monkeypatch.setenv("LIVES", str(tmp_path / "lives"))
+    monkeypatch.setenv("BEGINS", begins)
+    monkeypatch.setattr(workers, "_worker", dies)
+    view, quick = View(Console(quiet=True), []), spec.load("quick")
+    workers.run_processes(quick, workers.Options(), 1, view, datetime.now(), math.inf, 1)
+    assert (tmp_path / "lives").stat().st_size == lives
+    (failure,) = view.failures
+    assert failure.startswith(f"{killed} workers stopped early (exit code -9")
+
+
+DEADLY = """
+import os, signal
+from harness.losses import loss
+
+@loss(minimum=0.0)
+def deadly(estimate, clean):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow  # seven processes, one upon the other
+def test_a_loss_that_kills_its_process_leaves_the_rest_done_and_is_told_of_at_the_end(
+    tiny: Path, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load(tiny.read_text()) | {"rates": [3.162e-3]}
+    (tmp_path / "one_rate.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "mine.py").write_text(DEADLY)
+    chosen = ["--plugin", str(tmp_path / "mine.py"), "--loss", "deadly", "--loss", "snr"]
+    done = harness("study", str(tmp_path / "one_rate.yaml"), *chosen, "--workers", "2", home=tmp_path / "home")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("not done: deadly")]
+    assert [line.split(": ")[1] for line in told] == [
+        "deadly tune lr 0.00316 seed 0",
+        "deadly confirm lr 0.00316 seed 1",
+    ]
+    assert all(TOO_OFTEN in line for line in told)
+    finished = {(tags["loss"], tags["phase"]) for tags in settled(tmp_path / "home")}
+    assert {("snr", "confirm"), ("mse", "confirm")} <= finished

@@ -66,6 +66,7 @@ def _fail(failures: list[str]) -> None:
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
     from harness import bench, entrants
+    from harness import study as studies
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -76,6 +77,7 @@ def study(loaded: Any, options: Any) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
             found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            found = studies.trained(context, found)
             for how in dict.fromkeys(entrant.weighting for entrant in found):
                 weighed = [entrant.loss for entrant in found if entrant.weighting == how]
                 failures += bench.measure(context, weighed, False, show, how)[1]

@@ -25,7 +25,7 @@ LOSSES = 10  # of the connection, one upon the other, after which a database is 
 @dataclass
 class Event:
     """Something to show: a trial's progress (`done` of `of` updates, last validation score), a finished one (`outcome`), or a
-    word on what surrounds it (`note`)."""
+    word on what surrounds it (`note`). begun: no more than that a trial begins, for whoever starts processes."""
 
     worker: int
     title: str
@@ -35,6 +35,7 @@ class Event:
     outcome: Outcome | None = None
     seconds: float = 0.0
     note: str = ""
+    begun: bool = False
 
 
 @dataclass
@@ -159,6 +160,7 @@ def _claim(queue: Queue, me: _Worker) -> None:
             raise _Surplus
         planned = queue.planned(plan)
         claimed.set_user_attr(BEGUN, True)
+        me.show(Event(me.number, planned.title, begun=True))
         start = time.monotonic()
 
         def report(title: str, done: int, of: int, score: float | None) -> bool:
