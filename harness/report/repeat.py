@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from harness import spec
+from harness.data.scenes import OWN
 from harness.errors import UserError
 
 LOCAL = "http://127.0.0.1:5000"  # where `make ui` serves a store that is no server
@@ -38,6 +39,7 @@ def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     updates, rates = study["updates"], [float(rate) for rate in study["rates"]]
     options: dict[str, Any] = {"STUDY": study["name"], "LOSS": loss}
     options |= {name.upper(): study[name] for name in ("task", "model", "corpus", "objective")}
+    options["CORPUS"] = " + ".join([study["corpus"], *_noises(study)])
     if (weighting or "fixed") != "fixed" or list(study.get("weighting", ["fixed"])) != ["fixed"]:
         options["WEIGHTING"] = weighting or "fixed"
     options |= {"SEEDS": study["seeds"]}
@@ -64,6 +66,12 @@ def whole(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     seeds = f" SEEDS={study['seeds']}" if study["seeds"] != known["seeds"] else ""
     race = " RACING=1" if study.get("racing") and not known["racing"] else ""
     return f"make study STUDY={_quoted(study['name'])}{seeds}{race}"
+
+
+def _noises(study: Mapping[str, Any]) -> list[str]:
+    """The corpora of noise that were named beside the corpus, `librispeech + demand`: where they are not those of the file."""
+    own, filed = (of.get("scenes", {}).get("noise") for of in (study, _file(study["name"])))
+    return [] if own is None or own in (filed, [OWN]) else list(own)
 
 
 @cache

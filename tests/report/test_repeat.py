@@ -26,6 +26,7 @@ def asked(command):
     [
         {},
         {"seeds": 5, "model": "conv_tasnet", "objective": "pesq_wb"},
+        {"corpus": "librispeech", "scenes": {"noise": ["demand"]}},
         {"seeds": 10, "racing": True},
         {"rates": spec.default_rates(4), "updates": {"tune": 200, "confirm": 500}},
     ],
