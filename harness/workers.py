@@ -178,7 +178,8 @@ def run_processes(
     except KeyboardInterrupt:
         for process in processes:
             process.terminate()
-        view.console.print("stopping: running trials are put back")  # the last thing: who would read it may be gone
+        with suppress(OSError):  # who would read it may be gone, and the terminal with them
+            view.console.print("stopping: running trials are put back")
         _drained(processes, readers, view)  # a full pipe would keep them from ending
         raise
     killed = [process for process in processes if process.exitcode not in (0, 1)]
@@ -260,14 +261,23 @@ def _end_with(parent: int) -> None:
 
 
 class _interruptible:
-    """SIGTERM is an interruption like Ctrl-C: trials put themselves back before the process ends."""
+    """TERM, and HUP, which the end of a terminal sends, are interruptions like Ctrl-C: trials put themselves back before the
+    process ends. A HUP that is ignored, as under nohup, stays so."""
 
     def __enter__(self) -> None:
         def stop(number: int, frame: object) -> None:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break the putting back
+            for each in self.before:
+                signal.signal(each, signal.SIG_IGN)  # a second one would break the putting back
             raise KeyboardInterrupt
 
-        self.before = signal.signal(signal.SIGTERM, stop)
+        hangup = getattr(signal, "SIGHUP", None)  # not there on Windows
+        heard = [signal.SIGTERM]
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            heard.append(hangup)
+        self.before = {number: signal.getsignal(number) for number in heard}
+        for number in heard:
+            signal.signal(number, stop)
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+        for number, before in self.before.items():
+            signal.signal(number, before)

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from harness.tracking import Tracker
 from tests.conftest import harness, here, settled
 
-KILLS = ("ctrl-c", "terminate", "kill the parent", "kill a worker")
+KILLS = ("ctrl-c", "hang up", "terminate", "kill the parent", "kill a worker")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,8 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
             return False
         if how == "ctrl-c":
             os.killpg(parent.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
+        elif how == "hang up":
+            os.killpg(parent.pid, signal.SIGHUP)  # as does a terminal that is closed
         elif how == "terminate":
             parent.send_signal(signal.SIGTERM)
         elif how == "kill the parent":
@@ -91,7 +93,7 @@ def kill_one(study: Path, home: Path, how: str, wait: float) -> bool:
         code = parent.wait(timeout=600)  # what is left of the study, where it survives
         if code == 0 and time.monotonic() - sent < 5:  # it was over already
             return False
-        assert code == {"ctrl-c": 130, "terminate": 130, "kill the parent": -9}.get(how, code)
+        assert code == {"ctrl-c": 130, "hang up": 130, "terminate": 130, "kill the parent": -9}.get(how, code)
     deadline = time.monotonic() + 60
     while of_study(home):  # workers whose parent was killed end by themselves
         assert time.monotonic() < deadline, of_study(home)
