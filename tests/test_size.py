@@ -73,8 +73,8 @@ def test_memory_is_that_of_the_process_and_not_of_files_that_it_maps(tmp_path: P
         )  # what numpy takes may have been given back by a test before
         for _ in range(40):
             fresh.write(b"1" * 1_000_000)
-        fresh.close()
     assert own.bytes - before > 30e6
+    fresh.close()
 
 
 def test_the_command_prints_a_table_and_what_more_hours_cost(

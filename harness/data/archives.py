@@ -14,7 +14,7 @@ from harness import paths
 from harness.data.corpora import Archive, Card
 from harness.data.download import download
 from harness.data.fetch import CORRUPT, Say, downloads, emptied
-from harness.data.layouts import MARKS
+from harness.data.layouts import DEEPER, marked, marked_deeper
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
@@ -59,14 +59,23 @@ def root(card: Card, data_dir: Path | None = None, say: Say = print, progress: P
 
 def beginning(card: Card, folder: Path) -> Path | None:
     """The folder at or below one, and no deeper than an archive may bring, that a card's layout begins in."""
-    level = [folder, folder / card.name]
-    for _ in range(DEEP + 1):
-        level = [path for path in level if path.is_dir()]
-        for path in level:
-            if all(next(path.glob(mark), None) is not None for mark in MARKS[card.layout or ""]):
-                return path
-        level = sorted(below for path in level for below in path.iterdir() if not below.name.startswith("."))
+    layout = card.layout or ""
+    for begins in (marked, marked_deeper) if layout in DEEPER else (marked,):
+        level = [path for path in (folder, folder / card.name) if paths.is_folder(path)]
+        for _ in range(DEEP + 1):
+            for path in level:
+                if begins(layout, path):
+                    return path
+            level = [below for path in level for below in _below(path)]
     return None
+
+
+def _below(folder: Path) -> list[Path]:
+    """Folders in a folder, sorted; none where it cannot be read, as `lost+found` of a disk of its own."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and paths.is_folder(path))
+    except OSError:
+        return []
 
 
 def _by_hand(card: Card, home: Path) -> str:
