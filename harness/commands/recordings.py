@@ -57,12 +57,12 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Fetch and decode recordings that are not there yet, and make the words of synthetic speech."""
     from harness.bars import DataBar
     from harness.data import corpora
-    from harness.data.bank import open_bank
+    from harness.data.whole import open_whole
     from harness.data.words import open_words
 
     for card in _recorded(names):
         with DataBar(terminal.console) as bar:
-            bank = open_bank(card, data_dir, terminal.say, bar)
+            bank = open_whole(card, data_dir, terminal.say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
         where = card.root or card.name
@@ -80,8 +80,8 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
     from harness import paths
     from harness.bars import DataBar
-    from harness.data.bank import open_bank
     from harness.data.fetch import faults
+    from harness.data.whole import open_whole
 
     wrong = 0
     for card in _recorded(names):
@@ -93,7 +93,7 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         if found:
             continue
         with DataBar(terminal.console) as bar:
-            bank = open_bank(card, data_dir, terminal.say, bar)
+            bank = open_whole(card, data_dir, terminal.say, bar)
         counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
         shares = ", ".join(
             f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
@@ -118,14 +118,14 @@ def data_gate(
     from harness import gate, workers
     from harness.bars import DataBar
     from harness.data import corpora
-    from harness.data.bank import open_bank
+    from harness.data.whole import open_whole
     from harness.metrics import Scorer
 
     card = corpora.card(name)
     if not card.gate:
         raise UserError(f"corpus {name!r} has no gate; try voicebank_demand")
     with DataBar(terminal.console) as bar:
-        bank = open_bank(card, data_dir, terminal.say, bar)
+        bank = open_whole(card, data_dir, terminal.say, bar)
     with terminal.console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
         rows = gate.measured(bank, scorer)
     for row in rows:

@@ -14,7 +14,7 @@ from harness import paths
 from harness.data.corpora import Archive, Card
 from harness.data.download import download
 from harness.data.fetch import CORRUPT, Say, downloads, emptied
-from harness.data.layouts import DEEPER, marked, marked_deeper
+from harness.data.layouts import DEEPER, marked, marked_deeper, passed_over
 from harness.data.progress import Progress, unseen
 from harness.errors import UserError
 
@@ -30,10 +30,10 @@ def root(card: Card, data_dir: Path | None = None, say: Say = print, progress: P
     if data_dir is not None:
         if (found := beginning(card, data_dir)) is None:
             raise UserError(f"--data-dir {data_dir}: does not hold {card.name!r}, which is: {card.place}")
-        return found
+        return _told(card, found, say)
     home = paths.AUDIO / card.name
     if (found := beginning(card, home)) is not None:
-        return found
+        return _told(card, found, say)
     with downloads(card, say) as kept:
         if (found := beginning(card, home)) is not None:  # another process, waited for, has fetched it
             return found
@@ -55,6 +55,13 @@ def root(card: Card, data_dir: Path | None = None, say: Say = print, progress: P
     found = beginning(card, home)
     assert found is not None
     return found
+
+
+def _told(card: Card, root: Path, say: Say) -> Path:
+    """The folder, once what of it is not taken has been said."""
+    if line := passed_over(root, card):
+        say(line)
+    return root
 
 
 def beginning(card: Card, folder: Path) -> Path | None:

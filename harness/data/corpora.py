@@ -90,9 +90,10 @@ class Card(_Strict):
     Kinds: speech to be mixed; pairs of clean and noisy speech; words of a synthesiser; recordings with labels; noise; rooms, so
     many of each split, whose walls absorb a share of the power between two bounds.
     Public corpora are fetched only when they are named, from `archives`; of some, `words` are the labels that are told apart
-    (others are unknown) and `folds` how many parts take turns. place: files that must lie in their folder, for people; notice:
-    said when it is first opened; seconds: what an item of it takes; gate: metrics that its unprocessed test must have, with
-    their tolerance; root: where the recordings of a folder of one's own lie, and own_noise whether noise lies beside them.
+    (others are unknown) and `folds` how many parts take turns. place: files that must lie in their folder, for people; expected:
+    how many recordings were published of a split, of a folder, or of all (`recordings`); notice: said when it is first opened;
+    seconds: what an item of it takes; gate: metrics that its unprocessed test must have, with their tolerance; root: where the
+    recordings of a folder of one's own lie, and own_noise whether noise lies beside them.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Card(_Strict):
     novelty: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
     place: str = ""
+    expected: dict[str, int] = {}
     notice: str = ""
     folds: int = 0
     seconds: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from harness.data import folders
 from harness.data.recordings import PIECE, Recording, files, pair, paired, splits, stem
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.data.corpora import Card
 
 SILENCE, UNKNOWN = "_silence_", "_unknown_"  # the two classes of Speech Commands' benchmark that are no word
+USED_SET, OTHER_SET = "trainset_28spk", "trainset_56spk"  # of VoiceBank-DEMAND
 BENCHMARK = "speech_commands_test_set_v0.02"  # its own test archive, where that was unpacked beside the words
 
 
@@ -41,7 +44,8 @@ def _of_g722(root: Path, card: Card, voice: Callable[[str, str], str]) -> list[R
 
 
 def voicebank(root: Path, card: Card) -> list[Recording]:
-    """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`.
+    """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`. Where the set of
+    56 speakers lies beside that of 28 it is passed over: nobody publishes scores of both.
 
     Noise and SNR of a pair are told by lines `p232_001 bus 2.5` of `log_testset.txt`, wherever that lies.
     """
@@ -51,6 +55,8 @@ def voicebank(root: Path, card: Card) -> list[Recording]:
     made = []
     for clean in folders_of(root, "clean_*set*_wav"):
         part = clean.name.removeprefix("clean_").removesuffix("_wav")
+        if part == OTHER_SET and passed_over(root, card):
+            continue
         for name, clean_file, noisy_file in paired(clean, root / f"noisy_{part}_wav"):
             voice = name.partition("_")[0]
             split = card.split.of(name, voice)
@@ -152,10 +158,36 @@ def fsdd(root: Path, card: Card) -> list[Recording]:
     return made
 
 
+def passed_over(root: Path, card: Card) -> str:
+    """What lies there and is not taken, in one line; "" where nothing is."""
+    both = card.layout == "voicebank" and all((root / f"clean_{part}_wav").is_dir() for part in (USED_SET, OTHER_SET))
+    return f"{card.name}: {USED_SET} and {OTHER_SET} lie side by side: the first alone is taken" if both else ""
+
+
 Reader = Callable[[Path, "Card"], list[Recording]]
+
+
+def in_every_split(read: Reader) -> Reader:
+    """A reader of a published corpus, which refuses one that lacks a whole split: it would be decoded for nothing."""
+
+    @functools.wraps(read)
+    def checked(root: Path, card: Card) -> list[Recording]:
+        made = read(root, card)
+        wanted = [f"fold {fold + 1}" for fold in range(card.folds)] or ["train", "validation", "test"]
+        missing = [split for split in wanted if split not in {each.split for each in made if not each.fault}]
+        if missing:
+            raise UserError(
+                f"corpus {card.name!r}: {root} has no recording for {', '.join(missing)}; place there {card.place}"
+            )
+        return made
+
+    return checked
+
+
 PUBLIC = (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
 OWN = (folders.pairs, folders.speech, folders.noise, folders.labels)
-READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *PUBLIC, *OWN)}
+READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *OWN)}
+READERS |= {reader.__name__: in_every_split(reader) for reader in PUBLIC}
 # By what a folder is known to hold a layout, and not to be one above or below it. Never by an archive, whose name often begins as
 # its folder's does.
 MARKS: dict[str, tuple[str, ...]] = {

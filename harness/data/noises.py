@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 
 from harness.data import archives
-from harness.data.bank import Bank, open_bank
+from harness.data.bank import Bank
 from harness.data.corpora import Card
 from harness.data.progress import Progress, unseen
 from harness.data.tracks import open_tracks
+from harness.data.whole import open_whole
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,6 @@ def open_noise(
     user's, taken where it holds a public noise."""
     if card.recorded:
         here = data_dir if data_dir is not None and card.public and archives.beginning(card, data_dir) else None
-        return Noise(open_bank(card, here, say, progress), pd.DataFrame(columns=["clip", "start", "samples"]))
+        return Noise(open_whole(card, here, say, progress), pd.DataFrame(columns=["clip", "start", "samples"]))
     bank = open_tracks(card, speech, say, progress)
     return Noise(bank, pd.read_csv(bank.folder / "said.csv", dtype={"clip": str}, keep_default_na=False))
