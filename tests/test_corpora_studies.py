@@ -88,9 +88,20 @@ def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path:
     if name == "voicebank_demand":
         assert done.stdout.startswith(("voicebank_demand:", "Gate zero fails"))
         assert all("PESQ-WB" in tags["gate"] and "FAILS" in tags["gate"] for tags in runs)
-        assert here("report", home=tmp_path / "home").returncode == 0
+        shown = here("study", file, *options, home=tmp_path / "home")
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        # Before any ranking, and how few of the pairs that is made of.
+        assert 0 <= shown.stdout.index("Gate zero fails") < shown.stdout.index("matched test: mean, gain")
+        assert "The ranking judges 2 of these 4 pairs" in shown.stdout
+        assert "caution: voicebank_demand: trainset_28spk has 8 of 11,572 pairs; test has 4 of 824 pairs" in " ".join(
+            shown.stdout.split()
+        )
         pages = "".join(page.read_text() for page in (tmp_path / "home" / "reports").rglob("*.html"))
         assert "Gate zero fails, so that no score here can be compared with published ones" in pages
+        assert "The ranking judges 2 of these 4 pairs: hold its scores against each other" in pages
+        for page in (tmp_path / "home" / "reports").rglob("*.html"):
+            text = page.read_text()
+            assert "Gate zero" not in text or text.index("Gate zero") < text.index("<table")
         assert here("data", "gate", "--data-dir", str(tmp_path), home=tmp_path / "home").returncode == 1
     elif name == "labelled":
         (tmp_path / "labelled" / "left" / "bad.wav").write_bytes(b"no sound")

@@ -128,6 +128,7 @@ def data_gate(
         bank = open_whole(card, data_dir, terminal.say, bar)
     with terminal.console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
         rows = gate.measured(bank, scorer)
+    terminal.line(f"{card.name}: unprocessed test set of {max(row.pairs for row in rows):,} pairs")
     for row in rows:
         terminal.line(f"{card.name}: {row}")
     if not all(row.holds for row in rows):
