@@ -167,6 +167,25 @@ def test_the_benchmark_of_speech_commands_has_silence_and_unknown_words(made):
     assert silence.samples.max() <= 16_000
 
 
+def test_the_benchmarks_own_test_takes_the_place_of_the_listed_words(made, tmp_path):
+    shutil.copytree(made / "speech_commands", tmp_path / "corpus")
+    before = clips_of("speech_commands_12", tmp_path / "corpus")
+    own = tmp_path / "corpus" / "speech_commands_test_set_v0.02"
+    for label, source in {"yes": "yes", "_unknown_": "bird", "_silence_": "no"}.items():
+        (own / label).mkdir(parents=True)
+        shutil.copy(made / "speech_commands" / source / "00000005_nohash_0.wav", own / label / "ffffffff_nohash_0.wav")
+    clips = clips_of("speech_commands_12", tmp_path / "corpus")
+    test = clips[clips.split == "test"]
+    assert dict(zip(test["clip"], test.label, strict=True)) == {
+        f"speech_commands_test_set_v0.02/{label}/ffffffff_nohash_0": label
+        for label in ("yes", "_unknown_", "_silence_")
+    }
+    for split in ("train", "validation"):
+        assert sorted(clips["clip"][clips.split == split]) == sorted(before["clip"][before.split == split])
+    all_words = clips_of("speech_commands", tmp_path / "corpus")
+    assert not all_words["clip"].str.contains("test_set").any()  # it is the benchmark's alone
+
+
 @pytest.mark.parametrize("name", ["voicebank_demand", "pairs", "esc50", "fsdd", "labelled", "speech_commands_12"])
 def test_batches_and_items_of_a_corpus_are_what_its_recordings_hold(name, made):
     corpus = named(name, made)
