@@ -108,3 +108,22 @@ def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path:
         checked = here("data", "check", corpus, home=tmp_path / "home")
         assert checked.returncode == 1
         assert "  left out: left/bad.wav: unreadable: " in checked.stdout
+
+
+def test_speech_and_noise_that_are_named_together_are_fetched_and_checked_together(tmp_path: Path) -> None:
+    for name in ("librispeech", "demand"):
+        layouts.PUBLIC[name](tmp_path / "both" / name)
+    both = ["librispeech + demand", "--data-dir", str(tmp_path / "both")]
+    fetched = here("data", "fetch", *both, home=tmp_path)
+    assert fetched.returncode == 0, fetched.stderr
+    assert "librispeech: 12 clips" in fetched.stdout
+    assert "demand: 5 clips" in fetched.stdout
+    checked = here("data", "check", *both, home=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    said = " ".join(checked.stdout.split())
+    assert "caution: librispeech: train-clean-100 has 6 of 28,539 recordings; dev-clean has 3 of 2,703" in said
+    assert "caution: demand: has 5 of 18 recordings" in said
+    assert "demand: test 2 clips" in said
+    wrong = here("data", "check", "librispeech + demnad", home=tmp_path)
+    assert wrong.returncode == 2
+    assert "unknown corpus 'demnad': did you mean 'demand'?" in wrong.stderr
