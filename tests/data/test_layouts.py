@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,14 +124,14 @@ def test_environments_that_were_unpacked_into_a_folder_for_each_archive_are_all_
 def test_a_folder_that_cannot_be_read_is_passed_by(made, tmp_path, monkeypatch):
     (tmp_path / "lost+found").mkdir()
     shutil.copytree(made / "fsdd", tmp_path / "other" / "fsdd")
-    listed = Path.iterdir
+    listed = os.scandir
 
-    def closed(path: Path) -> Iterator[Path]:
-        if path.name == "lost+found":
+    def closed(path):
+        if Path(path).name == "lost+found":
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
     assert archives.beginning(corpora.card("fsdd"), tmp_path) == tmp_path / "other" / "fsdd"
 
 
