@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
 HIDDEN = "***"
+VARIABLES = ("HARNESS_STORAGE", "HARNESS_TRACKING_URI")
 # Up to the last @: who forgot to quote an @, a slash or a blank in a password must not read a part of it.
 _PASSWORD = re.compile(r"(?<=://)([^:/@?#]*:).*(?=@)", re.DOTALL)
 _OPTION = re.compile(r"([?&][^=&\s]*(?:password|passwd|secret|token)=)[^&]*", re.IGNORECASE)
+_ADDRESS = re.compile(r"[\w+]+://.+", re.DOTALL)
 _WORD = re.compile(r"[^\s'\"]+://\S+")
 
 
@@ -18,9 +21,17 @@ def shown(address: str) -> str:
 
 
 def scrubbed(text: str, address: str = "") -> str:
-    """A text, such as a library's error, without the passwords of the addresses in it. address: one that it may quote."""
-    whole = text.replace(address.rstrip("/"), shown(address.rstrip("/"))) if address else text
-    return _WORD.sub(lambda found: shown(found[0]), whole)
+    """A text, such as a library's error, without the passwords of the addresses in it. address: one that it may quote, as it may
+    those that this process was given."""
+    for quoted in (address, *_given()):
+        text = text.replace(quoted.rstrip("/"), shown(quoted.rstrip("/"))) if quoted else text
+    return _WORD.sub(lambda found: shown(found[0]), text)
+
+
+def _given() -> list[str]:
+    """Of these even a password with blanks in it is known whole."""
+    told = (*sys.argv, *sys.orig_argv, *(os.environ.get(name, "") for name in VARIABLES))
+    return [found[0] for found in map(_ADDRESS.search, told) if found]
 
 
 def hide_arguments() -> None:

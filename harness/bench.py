@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +39,11 @@ def measure(
         else {
             loss: run
             for loss, how in wanted.items()
-            if (run := context.tracker.find(_identity(context, loss, how, name)))
+            if (
+                run := outbox.answer(
+                    context.tracker, partial(context.tracker.find, _identity(context, loss, how, name))
+                )
+            )
         }
     )
     missing = [loss for loss in wanted if loss not in known]

@@ -73,6 +73,7 @@ class Context:
         what surrounds one is wanted.
     controls: validation means of the controls, filled when first needed.
     overdue: metrics that took too long, and of what, in the run that is being made.
+    given_up: runs that this process has given up, because they end whoever makes them, and not told of yet.
     """
 
     study: spec.Study
@@ -85,6 +86,7 @@ class Context:
     sets: dict[str, Sequence[Any]] = field(default_factory=dict)
     controls: dict[str, dict[str, float]] = field(default_factory=dict)
     overdue: list[str] = field(default_factory=list)
+    given_up: list[Planned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         wanted = self.study.scenes.items

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,13 +80,28 @@ def load(tracker: Tracker, run_id: str, device: torch.device) -> Denoiser:
     conditions = losses.parse(tags["loss"]).conditions
     model = models.build(info.name, {name: value for name, value in conditions.items() if name in info.settings})
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"run {run_id}: its weights do not fit {info.name} as it is now ({error})") from None
+        model.load_state_dict(_weights(path, run_id))
+    except (
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # of tensors of other names or shapes, and of what is none
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"run {run_id}: its weights do not fit {info.name} as it is now ({reason})") from None
     about = f"{tags['loss']}, {info.name}, seed {tags['seed']}, run {run_id}"
     low, high = content["study"]["scenes"]["level"]
     free = metrics.get("matched/si_sdr", 0.0) - metrics.get("matched/snr", 0.0) > FREE_LEVEL
     return Denoiser(model.to(device).eval(), about, (low, high), free)
+
+
+def _weights(path: Path, run_id: str) -> Any:
+    """What a file of weights holds; of a file that would run something when it is read, nothing is run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # of a damaged file torch, zip and pickle each say something else; torch, to trust it
+        raise UserError(
+            f"run {run_id}: its {WEIGHTS} is damaged, or holds more than weights; name another run"
+        ) from None
 
 
 def _run(tracker: Tracker, run_id: str) -> Run:

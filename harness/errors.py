@@ -40,6 +40,30 @@ def _no_space(what: str) -> str:
     return f"no space left for {what}: free some, then run the same command again"
 
 
+def lost_store(error: BaseException | None) -> str | None:
+    """Which store cannot be asked, why, and the mend, in one line, where an error, or one that it came from, says so."""
+    while error is not None:
+        # Told by their names: the libraries take seconds to import, and where they are not there, they have not raised this.
+        kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+        if "mlflow.MlflowException" in kinds and _is_lost(error):
+            return _away("tracking-uri: the MLflow store", error)
+        if kinds & {"sqlalchemy.OperationalError", "sqlalchemy.InterfaceError", "optuna.StorageInternalError"}:
+            return _away("storage: the database that hands out trials", error.__cause__ or error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_lost(error: BaseException) -> bool:
+    from harness.tracking import is_lost
+
+    return isinstance(error, Exception) and is_lost(error)
+
+
+def _away(what: str, error: BaseException) -> str:
+    reason = " ".join(scrubbed(str(error)).split())[:200]
+    return f"{what} cannot be asked ({reason}); the same command goes on once it answers"
+
+
 def in_one_line(error: Exception) -> str:
     """What ended a trial, where, and what to change, in one line."""
     text = " ".join(scrubbed(str(error)).split())[:300]
@@ -51,6 +75,8 @@ def in_one_line(error: Exception) -> str:
         )
     if (full := full_disk(error)) is not None:
         return full
+    if (lost := lost_store(error)) is not None:
+        return lost
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import keys
+from harness import contents, keys
+from harness.contents import CURVES, PHASES, SHARED, WORDS
 from harness.errors import UserError
 from harness.outbox import Parent, Record
-from harness.tracking import MADE, SETTLED, Tracker, made_at, one_of_each
+from harness.tracking import INTERNAL, MADE, SETTLED, Tracker, is_lost, made_at, one_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,21 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 FILES = ("runs.json", "scores.parquet", "curves.parquet")
-PHASES = ("control", "tune", "confirm", "equal_time", "throughput")
-CURVES = ("training.csv", "validation.csv")
-SHARED = ("study", "notes", "classes", "controls")  # of a spec: the same for many runs, and so kept once
-WORDS = (
-    "test_set",
-    "item",
-    "cluster",
-    "noise",
-    "speaker",
-    "floored",
-    "unasked",
-)  # columns of scores.csv that hold text
 IMPORTANCE = "importance.json"  # of what a search set, kept on the parent
 DECIDED = ("space", "frozen", "equal_time", "raced")  # tags of a parent, taken over where it has none
-INTERNAL = "mlflow."  # tags that MLflow sets itself
 
 
 def write(tracker: Tracker, where: str, folder: Path, show: Callable[[int, int], None]) -> int:
@@ -140,6 +128,8 @@ def _search(tracker: Tracker, where: str) -> list[Run]:
     try:
         return tracker.search(where)
     except MlflowException as error:
+        if is_lost(error):
+            raise
         raise UserError(f"filter {where!r}: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -192,16 +182,25 @@ def _open(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[s
             raise UserError(f"{str(folder)!r}: no {name}; give the folder that `harness export` wrote")
     try:
         data = json.loads((folder / "runs.json").read_text())
-        tables = [pd.read_parquet(folder / name) for name in FILES[1:]]
-        by_run = [{str(key): part for key, part in table.groupby("identity")} for table in tables]
-    except (ValueError, KeyError, OSError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+        scores, curves = (pd.read_parquet(folder / name) for name in FILES[1:])
+    except Exception as error:  # of bytes from elsewhere, readers raise what they like
         raise UserError(f"{str(folder)!r}: damaged ({' '.join(str(error).split())[:160]}); export it again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{str(folder)!r}: not written in format {FORMAT}; export it again with this version")
+    try:
+        contents.check(data)
+        contents.check_scores(scores)
+        contents.check_curves(curves)
+    except UserError as fault:
+        raise UserError(f"{str(folder)!r}: {fault}") from fault
     for row in data["runs"]:
         content = row["spec"] or {}
         content |= {name: data["shared"][content[name]] for name in SHARED if name in content}
-    return data, by_run[0], by_run[1]
+    return data, _by_run(scores), _by_run(curves)
+
+
+def _by_run(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {str(name): part for name, part in table.groupby("identity")} if len(table) else {}
 
 
 def _check(data: dict[str, Any]) -> None:

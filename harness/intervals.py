@@ -88,22 +88,24 @@ def p_value(estimate: Estimate) -> Array:
     return np.where(np.isnan(se), np.nan, 2 * stats.t.sf(t, df))
 
 
-def holm(p: ArrayLike, alpha: float = ALPHA) -> tuple[Array, Array]:
+def holm(p: ArrayLike, alpha: float = ALPHA, weights: ArrayLike = 1.0) -> tuple[Array, Array]:
     """Holm's step-down correction (1979) for all pairs of a table: adjusted p-values and the level each was judged at.
 
-    p: (tests,) p-values; NaN = not tested, not counted. Returns two (tests,) arrays. `levels` are the alphas for which
-    an interval excludes 0 exactly when ``adjusted < alpha``: the j-th smallest of m is judged at alpha / (m - j + 1),
-    and all from the first one that fails at the level at which that one failed.
+    p: (tests,) p-values; NaN = not tested, not counted. weights: (tests,) or one for all: what share of alpha each test gets, as
+    in Holm's weighted form. Returns two (tests,) arrays. `levels` are the alphas for which an interval excludes 0 exactly when
+    ``adjusted < alpha``: of equal weights the j-th smallest of m is judged at alpha / (m - j + 1), and all from the first one that
+    fails at the level at which that one failed.
     """
     p = np.asarray(p, dtype=float)
     adjusted, levels = np.full(p.shape, np.nan), np.full(p.shape, np.nan)
     tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
+    share = np.broadcast_to(np.asarray(weights, dtype=float), p.shape)
+    order = tested[np.argsort(p[tested] / share[tested], kind="stable")]
     if len(order):
-        divisors = np.arange(len(order), 0, -1)
-        adjusted[order] = np.minimum(np.maximum.accumulate(divisors * p[order]), 1.0)
+        left = np.cumsum(share[order][::-1])[::-1]  # the weight of a test and of all that come after it
+        adjusted[order] = np.minimum(np.maximum.accumulate(left * p[order] / share[order]), 1.0)
         rejected = int((adjusted[order] < alpha).sum())  # the first so many: adjusted p-values never fall
-        levels[order] = alpha / divisors[np.minimum(np.arange(len(order)), min(rejected, len(order) - 1))]
+        levels[order] = alpha * share[order] / left[np.minimum(np.arange(len(order)), min(rejected, len(order) - 1))]
     return adjusted, levels
 
 

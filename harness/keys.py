@@ -15,6 +15,7 @@ from harness.spec import Study
 RESULT_VERSION = (
     1  # tasks, models, training and metrics: raise it when their numbers move; runs of older versions are stale
 )
+IDENTITY = r"^[0-9a-f]{12}$"  # the form of what `digest` gives
 
 
 def protocol(study: Study, corpus_digest: str, lists: dict[str, str]) -> dict[str, Any]:

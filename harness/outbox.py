@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from harness import paths
 from harness.addresses import scrubbed
+from harness.errors import UserError
 from harness.tracking import SETTLED, Tracker, is_lost
 from harness.usage import Stamped
 
@@ -136,7 +137,7 @@ def _mark(tracker: Tracker, content: Mapping[str, Any]) -> None:
 
 def find(tracker: Tracker, identity: str) -> dict[str, Any] | None:
     """The finished run of that identity that still waits: its state, reason and points among others."""
-    path = _folder(tracker) / identity / CONTENT
+    path = _entry(tracker, identity) / CONTENT
     with suppress(FileNotFoundError):
         return json.loads(path.read_text())
     return None
@@ -185,23 +186,30 @@ def _begin(tracker: Tracker, content: dict[str, Any]) -> None:
 
 
 def _keep(tracker: Tracker, name: str, content: Mapping[str, Any], artifacts: Path | None) -> None:
-    folder = _folder(tracker)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
+    entry = _entry(tracker, name)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=entry.parent) as scratch:
         draft = Path(scratch) / name
         draft.mkdir()
         if artifacts is not None:
             shutil.copytree(artifacts, draft / "artifacts")
         _write(draft, content)
         with suppress(FileNotFoundError):
-            shutil.rmtree(folder / name)  # the same mark, decided again
-        draft.rename(folder / name)
+            shutil.rmtree(entry)  # the same mark, decided again
+        draft.rename(entry)
 
 
 def _write(entry: Path, content: Mapping[str, Any]) -> None:
     draft = entry / f".{CONTENT}"
     draft.write_text(json.dumps(content))
     draft.replace(entry / CONTENT)
+
+
+def _entry(tracker: Tracker, name: str) -> Path:
+    """The folder of an entry, which is replaced as a whole: no name may lead to another one."""
+    if not name or name.startswith(".") or not {"/", "\\", "\0"}.isdisjoint(name):
+        raise UserError(f"identity {name[:200]!r}: is no name of a run")
+    return _folder(tracker) / name
 
 
 def _folder(tracker: Tracker) -> Path:

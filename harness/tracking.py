@@ -41,6 +41,7 @@ STATUS = {
     "failed": "FAILED",
 }
 NOTE = "mlflow.note.content"  # the tag that holds a description
+INTERNAL = "mlflow."  # how tags begin that MLflow sets itself
 MADE = "made"  # tag of an imported run: when it was made, where it was made
 PARENT_KEY = ("protocol", "loss", "weighting")
 SCHEMES = ("sqlite:///", "postgresql", "mysql", "http://", "https://")
@@ -211,7 +212,8 @@ class Tracker:
                 self._client.set_tag(run.info.run_id, NOTE, text)
 
     def artifact(self, run: str, name: str) -> Path | None:
-        """A local copy (or the original) of an artifact; None where the run has none."""
+        """A local copy (or the original) of an artifact; None where the run has none. A store that is away is not taken to have
+        none: who exports would leave out what is there."""
         from mlflow.exceptions import MlflowException
 
         if run in self._folders:  # what a search has told is not asked again for each file of each run
@@ -219,7 +221,9 @@ class Tracker:
             return path if path.exists() else None
         try:
             return Path(self._client.download_artifacts(run, name))
-        except (MlflowException, OSError):
+        except (MlflowException, OSError) as error:
+            if is_lost(error):  # or a file that is not there, which each kind of store says in its own way
+                self._client.get_run(run)
             return None
 
     def read_json(self, run: str, name: str) -> Any:

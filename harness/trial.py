@@ -75,6 +75,11 @@ def _known(context: Context, planned: Planned) -> Outcome | None:
     return _waiting(context, planned) or outbox.answer(context.tracker, lambda: _stored(context, planned, claimed=True))
 
 
+def leave(context: Context, planned: Planned) -> None:
+    """Close what dead processes have left half-made of a run that is given up."""
+    outbox.answer(context.tracker, lambda: _stored(context, planned, claimed=True))
+
+
 def run(context: Context, planned: Planned, report: Report) -> Outcome:
     """Make the run, or reuse it. On an exception the run is closed as failed or interrupted and the exception goes on."""
     known = _known(context, planned)

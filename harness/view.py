@@ -59,6 +59,7 @@ class View:
     def show(self, event: Event) -> None:
         if event.note:
             self.say(event.note)
+        if event.note or event.begun:
             return
         if event.worker not in self._lines:
             self._lines[event.worker] = _Line(self._progress.add_task("", score="", count=""))

@@ -150,45 +150,62 @@ def run_processes(
     until: float,
     threads: int | None = None,
 ) -> None:
-    """Run a study in so many processes of so many threads each (None: an equal share of the cores)."""
+    """Run a study in so many processes of so many threads each (None: an equal share of the cores). Where the system has killed all
+    of them, for want of memory say, one goes on alone, and another one after it, as long as they get as far as a trial: a study
+    gives up a trial that ends whoever makes it."""
     spawn = get_context("spawn")  # a fork of a process with threads, or with CUDA, is unsafe
-    pipes = [spawn.Pipe(duplex=False) for _ in range(workers)]
-    readers: list[Any] = [reader for reader, _ in pipes]
     threads = threads or max(1, cores() // workers)
     raw = loaded.model_dump(mode="json")
-    processes = [
-        spawn.Process(target=_worker, args=(raw, options, rank, threads, started, until, writer), daemon=False)
-        for rank, (_, writer) in enumerate(pipes)
-    ]
-    for process, (_, writer) in zip(processes, pipes, strict=True):
+    processes: list[Any] = []
+    readers: list[Any] = []
+
+    def start(rank: int) -> None:
+        reader, writer = spawn.Pipe(duplex=False)
+        given = (raw, options, rank, threads, started, until, writer)
+        process = spawn.Process(target=_worker, args=given, daemon=False)
         process.start()
         writer.close()  # the worker's copy is then the only one, and its end is heard
+        processes.append(process)
+        readers.append(reader)
+
+    for rank in range(workers):
+        start(rank)
     try:
-        while any(process.is_alive() for process in processes):
-            _drain(readers, view)
-        _drain(readers, view)
+        begun = _drained(processes, readers, view)
+        while begun and all(process.exitcode < 0 for process in processes):
+            start(0)
+            begun = _drained(processes, readers, view)
     except KeyboardInterrupt:
         for process in processes:
             process.terminate()
         view.console.print("stopping: running trials are put back")  # the last thing: who would read it may be gone
-        while any(process.is_alive() for process in processes):  # a full pipe would keep them from ending
-            _drain(readers, view)
+        _drained(processes, readers, view)  # a full pipe would keep them from ending
         raise
     killed = [process for process in processes if process.exitcode not in (0, 1)]
     if killed:
         memory = "; the system does so where memory is short: take fewer --workers" if killed[0].exitcode == -9 else ""
         view.failures.append(
-            f"{len(killed)} of {workers} workers stopped early (exit code {killed[0].exitcode}{memory}); "
+            f"{len(killed)} of {len(processes)} workers stopped early (exit code {killed[0].exitcode}{memory}); "
             "run the same command again to go on"
         )
 
 
-def _drain(readers: list[Any], view: View) -> None:
-    """Show what workers say. Each has a pipe of its own: of a common queue, who is killed in mid-word keeps the lock."""
+def _drained(processes: list[Any], readers: list[Any], view: View) -> int:
+    """Show what workers say until they have ended; how many trials they began."""
+    begun = 0
+    while any(process.is_alive() for process in processes):
+        begun += _drain(readers, view)
+    return begun + _drain(readers, view)
+
+
+def _drain(readers: list[Any], view: View) -> int:
+    """Show what workers say; how many trials they began. Each has a pipe of its own: of a common queue, who is killed in mid-word
+    keeps the lock."""
+    begun = 0
     while readers:
         spoken: list[Any] = wait(readers, timeout=0.2)
         if not spoken:
-            return
+            return begun
         for reader in spoken:
             try:
                 event = reader.recv()
@@ -196,10 +213,12 @@ def _drain(readers: list[Any], view: View) -> None:
                 readers.remove(reader)
                 continue
             if isinstance(event, Event):
+                begun += event.begun
                 view.show(event)
             else:
                 view.failures.append(event)
     time.sleep(0.05)
+    return begun
 
 
 def _worker(

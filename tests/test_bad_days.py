@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -185,3 +186,25 @@ def test_too_little_memory_is_told_with_what_to_make_smaller() -> None:
         torch.empty(2**50)
     for error in (torchs.value, MemoryError()):
         assert in_one_line(error).startswith("out of memory: make `batch` or `scenes: seconds` smaller")
+
+
+def test_a_connection_gives_up_on_a_network_that_went_silent_unless_its_address_says_otherwise(
+    database: Postgres,
+) -> None:
+    def limits(url: str) -> list[int]:
+        with study.open_storage(url).engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+                asked = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+                return [line.getsockopt(socket.IPPROTO_TCP, option) for option in asked]
+
+    assert limits(database.url) == [30, 10, 3, 60_000]
+    assert limits(f"{database.url}?keepalives_idle=7&tcp_user_timeout=9000") == [7, 10, 3, 9000]
+
+
+def test_only_drivers_that_know_the_limits_are_given_them() -> None:
+    assert storage._limits("postgresql://host/name?connect_timeout=3").keys() == storage.LIMITS.keys() - {
+        "connect_timeout"
+    }
+    assert storage._limits("postgresql+pg8000://host/name") == {}
+    assert storage._limits("mysql+pymysql://host/name") == {}

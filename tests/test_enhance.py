@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +22,7 @@ from harness.errors import UserError
 from harness.recording import Recording
 from harness.report import runs
 from harness.tracking import Tracker
-from tests.conftest import Smoke, here
+from tests.conftest import Smoke, blank, here
 
 RATE = 16_000
 
@@ -169,3 +174,45 @@ def test_a_model_of_two_channels_hears_both_at_once_and_makes_one(seconds: int) 
     np.testing.assert_allclose(made.samples[0], 0.5 * whole.samples[1], atol=1e-5)
     with pytest.raises(UserError, match="hears two channels at once; the recording has 1"):
         enhance.enhance(denoiser, sound(1))
+
+
+class Evil:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.command,)
+
+
+def hostile(mark: Path) -> dict[str, Callable[[Path], object]]:
+    evil = {"gru.weight": Evil(f"touch {mark}")}
+    return {
+        "a file of torch": lambda file: torch.save(evil, file),
+        "an older one": lambda file: torch.save(evil, file, _use_new_zipfile_serialization=False),
+        "a pickle": lambda file: file.write_bytes(pickle.dumps(evil)),
+        "nothing": lambda file: file.write_bytes(b""),
+        "other bytes": lambda file: file.write_bytes(b"\x80\x02}q\x00." * 9),
+        "half a file": lambda file: (torch.save({"a": torch.ones(9)}, file), os.truncate(file, 300)),
+        "a list": lambda file: torch.save([torch.ones(2)], file),
+        "numbers for names": lambda file: torch.save({3: torch.ones(2)}, file),
+        "text for weights": lambda file: torch.save({"gru.weight": "heavy"}, file),
+    }
+
+
+@pytest.mark.parametrize("kind", hostile(Path()))
+def test_weights_that_are_none_are_refused_in_one_line_and_nothing_in_them_is_run(kind: str, tmp_path: Path) -> None:
+    shutil.copytree(blank() / "runs", tmp_path / "runs")
+    store, folder, mark = Tracker(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"), tmp_path / "made", tmp_path / "mark"
+    folder.mkdir()
+    hostile(mark)[kind](folder / "model.pt")
+    (folder / "spec.json").write_text("{}")
+    tags = {"task": "denoise", "phase": "confirm", "model": "gru_mask", "loss": "snr", "seed": "1"}
+    run = store.start("denoise", "snr", None, tags, {})
+    store.finish(run, "finished", folder)
+    with pytest.raises(UserError, match=f"^run {run}: its (weights|model.pt) .*") as error:
+        enhance.load(store, run, torch.device("cpu"))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+    assert not mark.exists()

@@ -122,13 +122,19 @@ def test_holm_does_not_count_what_was_not_tested():
     assert holm([])[0].size == 0
 
 
+def test_a_test_of_less_weight_takes_less_from_the_others():
+    adjusted, levels = holm([0.02, 0.03, 0.001], weights=[1, 1, 0.1])
+    assert adjusted == pytest.approx([0.04, 0.04, 0.021])  # at first 0.001 / 0.1 of all 2.1, then the two alone
+    assert levels == pytest.approx([0.05 / 2, 0.05, 0.05 * 0.1 / 2.1])
+
+
 def test_the_adjusted_interval_contains_zero_exactly_when_the_adjusted_p_is_at_least_5_percent():
     rng = np.random.default_rng(0)
     x = rng.normal(rng.normal(0, 1.5, (300, 1, 1)), 1, (300, 4, 15))
     ties = []
     for group in x.reshape(20, 15, 4, 15):
         estimate = two_way(group, np.arange(15))
-        adjusted, levels = holm(p_value(estimate))
+        adjusted, levels = holm(p_value(estimate), weights=rng.choice([0.1, 1.0], 15))
         low, high = interval(estimate, levels)
         contains = (low <= 0) & (high >= 0)
         assert (contains == (adjusted >= 0.05)).all()

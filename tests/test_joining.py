@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,11 +12,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from harness import liveness, plugins, source, spec, study, workers
 from harness.context import Context
 from harness.errors import UserError
-from harness.study import joining
+from harness.study import joining, storage
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,91 @@ def test_who_was_killed_keeps_nobody_out(context: Context, store: study.Store, m
     with other_code(monkeypatch):
         enter(context, store, True)  # the killed one had not been accepted, so that nobody worked last
     assert [t.state for t in entries(store)] == [TrialState.FAIL] * 2
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life that come, and fail to come, in a fraction of a second."""
+    for module in (joining, storage):
+        monkeypatch.setattr(module, "HEARTBEAT", 0.3)
+
+
+def jump(store: study.Store) -> None:
+    """Set the database's clock two hours ahead, or be without one for so long."""
+    with store.engine.begin() as connection:
+        connection.execute(text("update trial_heartbeats set heartbeat = datetime(heartbeat, '-2 hours')"))
+
+
+def beats(store: study.Store) -> int:
+    with store.engine.begin() as connection:
+        return int(connection.execute(text("select count(*) from trial_heartbeats")).scalar() or 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_lives_and_looks_silent_for_a_moment_is_at_work_all_the_same(
+    context: Context, store: study.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, said = study.open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), []
+    look = other.silent
+
+    def first(study_id: int) -> list[int]:
+        monkeypatch.setattr(other, "silent", look)
+        jump(store)
+        return look(study_id)
+
+    with study.joined(context, store, False, pytest.fail), other_code(monkeypatch):
+        while not beats(store):
+            time.sleep(0.01)
+        monkeypatch.setattr(other, "silent", first)
+        with (
+            pytest.raises(UserError, match="works on it now"),
+            study.joined(context, other, True, said.append),
+        ):
+            pass
+        assert [t.state for t in entries(store)] == [TrialState.RUNNING, TrialState.FAIL]
+    assert len(said) == 1
+    assert said[0].startswith("who works on this study on ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_is_silent_at_two_looks_keeps_nobody_out(
+    context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "mine", lambda: "elsewhere 1 1")
+        book = optuna.create_study(storage=store, study_name=f"machines/{joining._key(context)}")
+        store.record_heartbeat(store.create_new_trial(book._study_id, template_trial=joining._entry(context)))
+    jump(store)
+    assert enter(context, store, True) == []  # with the same code, whether it lives or not: nothing to wait for
+    with other_code(monkeypatch):
+        waited, goes_on = enter(context, store, False)
+    assert "gives no sign of life" in waited
+    assert "which worked on this study last" in goes_on
+    assert [t.state for t in entries(store)] == [TrialState.FAIL] * 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_signs_of_life_go_on_whatever_a_database_answers(
+    context: Context, store: study.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = OperationalError("select", {}, Exception("server closed the connection"), connection_invalidated=True)
+    answers: list[Exception | None] = [lost, optuna.exceptions.StorageInternalError(), OSError("no route"), None, None]
+    heard, died = [], []
+
+    def record(self: study.Store, number: int) -> None:
+        answer = answers.pop(0) if answers else None
+        if answer is not None:
+            raise answer
+        heard.append(number)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", record)
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    with study.joined(context, store, False, pytest.fail):
+        deadline = time.monotonic() + 20
+        while len(heard) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert len(heard) >= 2
+    assert died == []
 
 
 def test_the_hash_of_the_code_is_that_of_every_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

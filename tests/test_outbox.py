@@ -203,11 +203,20 @@ def test_each_store_has_an_outbox_of_its_own(store: Tracker, home: Path) -> None
     assert outbox.waiting(store) == 1
 
 
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Server]:
+    """A server that holds nothing of other tests, for a study with its report."""
+    (tmp_path / "server").mkdir()
+    running = Server(tmp_path / "server")
+    yield running
+    running.kill()
+
+
 @pytest.mark.slow
 def test_a_study_whose_server_dies_midway_ends_with_one_line_and_is_completed_by_the_same_command(
-    server: Server, tiny: Path, home: Path
+    fresh: Server, tiny: Path, home: Path
 ) -> None:
-    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--tracking-uri", server.uri, "--workers", "1"]
+    command = [sys.executable, "-m", "harness.cli", "study", str(tiny), "--tracking-uri", fresh.uri, "--workers", "1"]
     with (home / "output").open("w") as output:
         study = subprocess.Popen(command, env=dict(os.environ), stdout=output, stderr=output)
         deadline = time.monotonic() + 300
@@ -215,19 +224,19 @@ def test_a_study_whose_server_dies_midway_ends_with_one_line_and_is_completed_by
             assert study.poll() is None, (home / "output").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        server.kill()
+        fresh.kill()
         try:
             assert study.wait(timeout=300) == 2, (home / "output").read_text()
         finally:
-            server.start()
+            fresh.start()
     said = (home / "output").read_text()
     assert "Traceback" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert "wait in runs/outbox" in line
-    assert outbox.waiting(Tracker(server.uri)) > 3
+    assert outbox.waiting(Tracker(fresh.uri)) > 3
     done = harness(*command[3:], home=home)
     assert done.returncode == 0, done.stdout + done.stderr
-    tracker = Tracker(server.uri)
+    tracker = Tracker(fresh.uri)
     assert outbox.waiting(tracker) == 0
     runs = tracker.search("tags.study = 'tiny' and tags.phase != 'parent'")
     settled = [run.data.tags["identity"] for run in runs if run.data.tags["state"] == "finished"]

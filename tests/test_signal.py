@@ -31,6 +31,21 @@ def test_the_inverse_gives_the_signal_back(samples):
     torch.testing.assert_close(signal.istft(signal.stft(clip), samples), clip)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("samples", [1, 255, 512, 1279, 16_000])
+def test_the_inverse_and_its_slope_are_torchs_to_the_last_bit(samples, dtype):
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(3, samples, generator=generator, dtype=dtype)
+    altered = signal.stft(clip) * torch.rand(257, 1, generator=generator, dtype=dtype)
+    ours, theirs = (altered.clone().requires_grad_() for _ in range(2))
+    window = signal.window(512, clip.device, dtype)
+    pair = signal.istft(ours, samples), torch.istft(theirs, 512, 256, window=window, length=samples)
+    assert torch.equal(*pair)
+    for wave in pair:
+        (wave * clip).sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_an_altered_spectrum_stays_small_behind_the_last_frame_of_a_clip_padded_to_the_hop():
     clip = torch.randn(1, 1279, generator=torch.Generator().manual_seed(0))
     padded = signal.pad_to_hop(clip)
@@ -52,6 +67,11 @@ def test_a_clip_in_a_padded_batch_has_the_spectrum_of_the_clip_alone(length):
 def test_frames_further_apart_than_a_window_are_refused():
     with pytest.raises(UserError, match="hop = 600 must be from 1 to n_fft = 512"):
         signal.stft(torch.ones(2000), hop=600)
+
+
+def test_frames_whose_windows_do_not_add_up_are_not_inverted():
+    with pytest.raises(UserError, match="hop = 300 must be from 1 to n_fft / 2 = 256"):
+        signal.istft(signal.stft(torch.ones(2000), hop=300), 2000, hop=300)
 
 
 def test_a_window_first_made_for_inference_serves_training_too():

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from harness.errors import UserError
 from harness.tracking import Tracker, make_once
+from tests.conftest import blank
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +221,36 @@ def test_the_log_of_a_deleted_database_is_not_replayed_into_the_new_one(tmp_path
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("select n from t").fetchall() == [(2,)]
     killed.close()
+
+
+def test_the_ui_listens_on_this_machine_alone(tmp_path: Path) -> None:
+    shutil.copytree(blank() / "runs", tmp_path / "runs")
+    port, environment = free_port(), {**os.environ, "HARNESS_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "harness.cli", "ui", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        answer = b""
+        while not answer:
+            with suppress(OSError):
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        assert listening(process.pid) == {("127.0.0.1", port)}
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """The addresses that a process and those it has started take connections on."""
+    found = set()
+    with suppress(psutil.NoSuchProcess):
+        whole = psutil.Process(pid)
+        for process in (whole, *whole.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                own = process.net_connections("inet")
+                found |= {tuple(one.laddr) for one in own if one.status == psutil.CONN_LISTEN}
+    return found

@@ -44,7 +44,11 @@ def _run(context: Any, options: Any, joining: bool = False) -> tuple[list[str], 
             f"tracking-uri {context.tracker.shown!r}: does not take results; {left} of them wait in runs/outbox, and the "
             "same command sends them once it does"
         )
-    rows = studies.plan(context) if options.max_hours is not None else []
+    try:
+        rows = studies.plan(context) if options.max_hours is not None else []
+    except Exception:
+        _fail(failures)
+        raise
     stopped = any(row.settled < row.trials for row in rows)
     if stopped:
         terminal.say(f"stopped after {options.max_hours:g} hours: {estimate.sentence(context, rows, options)}")
@@ -62,6 +66,7 @@ def _fail(failures: list[str]) -> None:
 def study(loaded: Any, options: Any) -> None:
     """Tune and confirm the losses of a study, measure their cost, and write the report. Finished runs are reused."""
     from harness import bench, entrants
+    from harness import study as studies
 
     context = _open(loaded, options)
     failures, stopped = _run(context, options)
@@ -72,6 +77,7 @@ def study(loaded: Any, options: Any) -> None:
                 status.update(f"measuring throughput: {text} ({done + 1} of {of})")
 
             found = [*entrants.asked(loaded), *entrants.controls(loaded), entrants.reference(loaded)]
+            found = studies.trained(context, found)
             for how in dict.fromkeys(entrant.weighting for entrant in found):
                 weighed = [entrant.loss for entrant in found if entrant.weighting == how]
                 failures += bench.measure(context, weighed, False, show, how)[1]

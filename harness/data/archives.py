@@ -128,6 +128,17 @@ def _by_hand(card: Card, home: Path) -> str:
     return f"By hand: put {card.place} under {home}, or name their folder with --data-dir; they come from {urls}"
 
 
+def _check_inside(name: str) -> None:
+    """What leads out of the folder zip would move into it, and tar what is absolute, where it takes another's place."""
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+        raise tarfile.TarError(f"{name!r} would lie outside of its folder")
+
+
+def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    _check_inside(member.name)
+    return tarfile.data_filter(member, folder)  # refuses links out of the folder, and devices
+
+
 def _unpack(
     card: Card,
     archive: Archive,
@@ -157,12 +168,15 @@ def _unpack(
     progress(f"{card.name}: unpacking {archive.name}", 0, 0)
     into = staged / archive.folder
     try:
-        if file.suffix == ".zip" or zipfile.is_zipfile(file):
+        # A zip archive that was cut short is none, and is told as one all the same.
+        if zipfile.is_zipfile(file) or (file.suffix == ".zip" and not tarfile.is_tarfile(file)):
             with zipfile.ZipFile(file) as packed:
-                packed.extractall(into)  # leaves out drives, leading slashes and `..`
+                for name in packed.namelist():
+                    _check_inside(name)
+                packed.extractall(into)
         else:
             with tarfile.open(file) as tar:
-                tar.extractall(into, filter="data")  # refuses absolute names, links out of the folder, devices
+                tar.extractall(into, filter=_inside)
     except (*CORRUPT, zipfile.BadZipFile) as error:
         raise corrupt(" ".join(str(error).split())) from error
     if archive.sha256 is None and sums.get(archive.name, got) != got:

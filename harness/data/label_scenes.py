@@ -80,7 +80,7 @@ class LabelScenes:
         self._write(start, length, _place(where[1], length, self.rule.samples), both[0])
         both[1].zero_()
         noisy = self._noisy(rng, both, device)
-        return {"noisy": noisy, "label": torch.from_numpy(label).to(device)}
+        return {"noisy": noisy, "label": torch.from_numpy(label).to(device, non_blocking=True)}
 
     def items(self, test_set: str, count: int) -> list[LabelItem]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one. The mismatched set has unheard noise.

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from harness import paths
-from harness.data import corpora
+from harness.data import corpora, seal
 from harness.data.audio import SAMPLE_RATE
 from harness.data.bank import placed
 from harness.data.corpora import Card
@@ -70,7 +70,7 @@ class Rooms:
         return heard[:, :-1], heard[:, -1]
 
     def _response(self, dry: torch.Tensor, rooms: np.ndarray, source: int, microphones: int) -> torch.Tensor:
-        return torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device)
+        return torch.from_numpy(self.responses[rooms, source, :microphones]).to(dry.device, non_blocking=True)
 
 
 def filtered(dry: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
@@ -116,6 +116,7 @@ def open_rooms(name: str, say: Callable[[str], None] = print, progress: Progress
             np.save(scratch / "responses.npy", np.stack(responses))
             pd.DataFrame(rows).to_csv(scratch / "rooms.csv", index=False)
             (scratch / "bank.json").write_text(json.dumps({"digest": digest}))
+    seal.check(folder)
     return Rooms(card, np.load(folder / "responses.npy", mmap_mode="r"), pd.read_csv(folder / "rooms.csv"), digest)
 
 

@@ -245,7 +245,7 @@ def snr_and_level(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SNRs in dB and levels in dBFS of training items, (items,) each, on the device."""
     snr, level = (torch.tensor(rng.uniform(*span, items), dtype=torch.float32) for span in (rule.snr, rule.level))
-    return snr.to(device), level.to(device)
+    return snr.to(device, non_blocking=True), level.to(device, non_blocking=True)
 
 
 def without_a_part(
@@ -253,7 +253,7 @@ def without_a_part(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Training mixtures, of which some lose their speech and some their noise. noisy, and the speech in it: (items, ..., samples);
     clean: (items, samples)."""
-    place = torch.from_numpy(rng.random(len(noisy))).to(noisy.device)
+    place = torch.from_numpy(rng.random(len(noisy))).to(noisy.device, non_blocking=True)
     silent, quiet = place < (rule.noise_only or 0), place >= 1 - (rule.speech_only or 0)
     noise = within_scale(noisy - speech)
     return _where(silent, noise, _where(quiet, speech, noisy)), clean.masked_fill(silent[:, None], 0.0)

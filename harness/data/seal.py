@@ -25,11 +25,10 @@ def close(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """UserError that names the damaged file of a bank and the mend. A bank that was made before there were seals gets one."""
-    known = None
-    with suppress(OSError, ValueError):
-        known = json.loads((folder / FILE).read_text())
-    if not isinstance(known, dict) or not known:
+    """UserError that names the damaged file of a bank and the mend. A bank that was made before there were seals gets one; a seal
+    that cannot be read is damage, and is not replaced by one of files that may be damaged too."""
+    known = _known(folder / FILE)
+    if known is None:
         with suppress(OSError):  # a disk that can only be read
             close(folder)
         return
@@ -45,7 +44,24 @@ def check(folder: Path) -> None:
         touched[name] = [*_stat(path), content]
     if touched:  # copied, or moved: read once, not every time
         with suppress(OSError):
-            _write(folder, known | touched)
+            _write(folder, {**known, **touched})
+
+
+def _known(path: Path) -> dict[str, tuple[int, int, str]] | None:
+    """What a seal says of each file: size, time of change, hash of the contents. None where there is no seal."""
+    try:
+        known = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        raise _damaged(path, "cannot be read") from None
+    if not isinstance(known, dict) or not known or not all(map(_whole, known.values())):
+        raise _damaged(path, "is not what it was when it was made")
+    return {name: (size, changed, content) for name, (size, changed, content) in known.items()}
+
+
+def _whole(about: Any) -> bool:
+    return isinstance(about, list) and [type(part) for part in about] == [int, int, str]
 
 
 def _damaged(path: Path, what: str) -> UserError:

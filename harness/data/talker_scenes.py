@@ -146,8 +146,10 @@ class TalkerScenes:
         talks *= torch.from_numpy(silent != np.arange(2)[:, None])[..., None]
         one, two, noise = sounding(dry, device)
         rooms = rng.choice(self.rooms.of("train"), items) if self.rooms else np.zeros(items, int)
-        voices = torch.stack([one, two]) * talks.to(device)
-        return self._mixed(voices, noise, rooms, snr, torch.stack([level, level + ratio.to(device)], 1))
+        voices = torch.stack([one, two]) * talks.to(device, non_blocking=True)
+        return self._mixed(
+            voices, noise, rooms, snr, torch.stack([level, level + ratio.to(device, non_blocking=True)], 1)
+        )
 
     def items(self, test_set: str, count: int) -> list[TwoTalkers]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one.

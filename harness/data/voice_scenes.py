@@ -69,7 +69,7 @@ class VoiceScenes:
         both = buffer(device, 2, items, self.rule.samples)
         self.speech.fill(starts[label] + place, both[0])
         noisy, _ = add_noise(self.rule, self.kinds, rng, both, device)
-        return {"noisy": noisy, "label": torch.from_numpy(label).to(device)}
+        return {"noisy": noisy, "label": torch.from_numpy(label).to(device, non_blocking=True)}
 
     def items(self, test_set: str, count: int) -> list[Window]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one. The mismatched set has unheard noise.

@@ -191,7 +191,9 @@ class WordScenes:
         both = buffer(device, 2, items, self.rule.samples)
         self._write(spoken, both[0])
         noisy, _ = add_noise(self.rule, self.kinds, rng, both, device)
-        return {"noisy": noisy} | {name: field.to(device) for name, field in self._fields(spoken).items()}
+        return {"noisy": noisy} | {
+            name: field.to(device, non_blocking=True) for name, field in self._fields(spoken).items()
+        }
 
     def items(self, test_set: str, count: int) -> Sequence[WordItem | Window]:
         """The fixed list of a judged set; a shorter list is the beginning of a longer one. Of `keywords` also "open_set": words

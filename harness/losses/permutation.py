@@ -6,6 +6,7 @@ that takes all of them at once (`sa_sdr`) is asked as it is, once an order.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -32,7 +33,7 @@ def invariant(compute: Compute, fields: Mapping[str, Any], needed: Collection[st
             f"permutation-invariant training needs the field {', '.join(missing)}; given: {', '.join(fields)}"
         )
     batch, talkers = fields["sources"].shape[:2]
-    orders = torch.tensor(list(itertools.permutations(range(talkers))), device=fields["sources"].device)
+    orders = _orders(talkers, fields["sources"].device)
     jointly = "estimates" in needed
     times = len(orders) if jointly else talkers**2
     rest = {name: _repeated(fields[name], times) for name in needed if name in fields and name not in HELD}
@@ -50,6 +51,13 @@ def invariant(compute: Compute, fields: Mapping[str, Any], needed: Collection[st
         table = compute(rest | given).unflatten(0, (batch, talkers, talkers))  # every output against every talker
         each = table[:, orders, torch.arange(talkers, device=table.device)].mean(-1)
     return each.min(1).values
+
+
+@functools.lru_cache(maxsize=32)
+def _orders(talkers: int, device: torch.device) -> Tensor:
+    """All orders of so many, one a row. Kept: a GPU is waited for where a list is copied to it."""
+    with torch.inference_mode(False):  # a tensor made in it could not be used in a training later
+        return torch.tensor(list(itertools.permutations(range(talkers))), device=device)
 
 
 def _repeated(field: Any, times: int) -> Any:

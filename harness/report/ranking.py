@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from harness.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
-from harness.report import identities
+from harness.report import identities, raced
 from harness.report.blocks import HEARD, Block, blocks, named
 from harness.report.overall import goodhart, overall_rows
 from harness.report.reliability import split_half
@@ -63,7 +63,7 @@ GAINS = [
     "p_adjusted",
 ]
 GAINS += ["p_beats"]
-RELIABILITY = ["protocol", "test_set", "metric", "tau", "separated", "pairs"]
+RELIABILITY = ["protocol", "test_set", "metric", "tau", "judged", "separated", "pairs"]
 GOODHART = ["protocol", "test_set", "loss", "gained", "lost"]
 
 
@@ -82,7 +82,8 @@ class Analysis:
     pairs: every pair of ranked losses; a has the higher mean. low, high: Holm-adjusted interval of the paired
     difference.
     gains: paired difference to the `baseline` with its unadjusted 95 % interval, also for controls.
-    reliability: tau-b between disjoint halves of the seeds. goodhart: losses that beat the reference on a metric they
+    reliability: tau-b between disjoint halves of the seeds, over the judged pairs: those of the separated that have seeds enough
+        in common. goodhart: losses that beat the reference on a metric they
         optimise and lose to it on a referee. referees: (protocol, test set) -> referee metrics.
     identities: for each group of losses that must tie their largest difference, and whether they do.
     blocks: the scores that all of it rests on.
@@ -106,16 +107,17 @@ def analyse(results: Results) -> Analysis:
     gains: list[dict] = []
     reliability: list[dict] = []
     made = [block for block in blocks(results) if block.test_set != HEARD]
+    races = _races(results.runs)
     for block in made:
         key = {"test_set": block.test_set, "metric": block.metric, "protocol": block.protocol}
         twins = results.identities.get(block.protocol, [])
-        own_pairs, beats, order = _compare(block, twins)
+        own_pairs, beats, order = _compare(block, twins, races.get(block.protocol))
         ranking += [facts[block.protocol, row["loss"]] | row | key for row in _rows(block, beats, order, twins)]
         pairs += [row | key for row in own_pairs]
         gains += [row | key for row in _gains(block)]
         if len(order) > 1:
-            tau = split_half(block.losses, beats, order)
-            count = {"separated": int(beats.sum()), "pairs": len(own_pairs)}
+            tau, judged = split_half(block.losses, beats, order)
+            count = {"judged": judged, "separated": int(beats.sum()), "pairs": len(own_pairs)}
             reliability.append({"tau": tau} | count | key)
     for row in ranking:
         row["target"] = row["metric"] in row["targets"]
@@ -156,6 +158,16 @@ def _facts(runs: pd.DataFrame) -> dict[tuple[str, str], dict]:
     return facts
 
 
+def _races(runs: pd.DataFrame) -> dict[str, raced.Decided]:
+    """What was decided by race, by protocol."""
+    if runs.empty:
+        return {}
+    shown = named(runs)
+    fresh = shown[~shown["stale"]].groupby("protocol", sort=False)
+    found = {str(protocol): raced.decided(own) for protocol, own in fresh}
+    return {protocol: race for protocol, race in found.items() if race is not None}
+
+
 def _joined(values: pd.Series) -> str:
     return ";".join(sorted({str(v) for v in values.dropna()}))
 
@@ -170,15 +182,21 @@ def _estimates(differences: list[np.ndarray], clusters: np.ndarray) -> Estimate:
     return Estimate(*columns)
 
 
-def _compare(block: Block, twins: list[identities.Group]) -> tuple[list[dict], np.ndarray, list[str]]:
+def _compare(
+    block: Block, twins: list[identities.Group], race: raced.Decided | None
+) -> tuple[list[dict], np.ndarray, list[str]]:
     """Rows of `pairs`, the matrix (losses, losses) "row beats column for certain", the losses best mean first. Of twins, which must
-    tie, none beats another by less than rounding shows."""
+    tie, none beats another by less than rounding shows. race: what it has decided stays decided."""
     order = sorted(block.losses, key=lambda name: -block.losses[name].to_numpy().mean())
     couples = list(combinations(range(len(order)), 2))
     differences = [block.difference(order[i], order[j]) for i, j in couples]
     clusters = _clusters(block, block.losses)
     estimate = _estimates(differences, clusters)
-    adjusted, levels = holm(p_value(estimate))
+    winners = [
+        (order[i], order[j]) if gain > 0 else (order[j], order[i])
+        for (i, j), gain in zip(couples, estimate.mean, strict=True)
+    ]
+    adjusted, levels = raced.judged(p_value(estimate), winners, race, block.test_set, block.metric)
     low, high = interval(estimate, levels)
     beats = np.zeros((len(order), len(order)), dtype=bool)
     rows = []

@@ -8,27 +8,38 @@ import numpy as np
 import pandas as pd
 
 ENOUGH = 0.7
+ENOUGH_SEEDS = 4
 SPLITS = 200
 
 
-def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[str]) -> float:
-    """Mean Kendall tau-b between rankings from two disjoint halves of the seeds; below ENOUGH a ranking is preliminary.
+def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[str]) -> tuple[float, int]:
+    """Mean Kendall tau-b between rankings from two disjoint halves of the seeds, and over how many pairs; below ENOUGH a ranking is
+    preliminary.
 
     losses: name -> (seeds x items) scores. beats: (losses, losses), rows and columns in `order`, True where the whole
     study separates the pair: only those pairs are counted, because the order of tied losses is a coin toss by
     definition.
-    NaN with fewer than four seeds in common (a half needs two), and when no pair is separated.
-    The mean is over all splits of the seeds in halves (of 5: 2 against 3), or SPLITS of them, drawn from a fixed seed.
+    Each pair is judged over the seeds that both have, because a race leaves some losses with fewer: of pairs with the same ones the
+    mean is over all splits in halves (of 5: 2 against 3), or SPLITS of them, drawn from a fixed seed; then over the pairs. Those
+    with fewer than ENOUGH_SEEDS in common are left out (a half needs two). NaN where none is left.
     """
-    means = pd.DataFrame({name: losses[name].mean(axis=1) for name in order}).dropna()  # seeds x losses
-    one, other = np.nonzero(np.triu(beats | beats.T))
-    seeds = len(means)
-    if seeds < 4 or len(one) == 0:
-        return float("nan")
-    values = means.to_numpy()
-    return float(
-        np.mean([tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in _halves(seeds)])
-    )
+    means = pd.DataFrame({name: losses[name].mean(axis=1) for name in order})  # seeds x losses
+    values, known = means.to_numpy(), means.notna().to_numpy()
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    for i, j in zip(*np.nonzero(np.triu(beats | beats.T)), strict=True):
+        both = known[:, i] & known[:, j]
+        if both.sum() >= ENOUGH_SEEDS:
+            alike.setdefault(both.tobytes(), []).append((i, j))
+    agreed = [_agreement(values[np.frombuffer(both, bool)], np.array(pairs)) for both, pairs in alike.items()]
+    counts = [len(pairs) for pairs in alike.values()]
+    return float(np.average(agreed, weights=counts)) if counts else float("nan"), sum(counts)
+
+
+def _agreement(values: np.ndarray, pairs: np.ndarray) -> float:
+    """Mean over the splits. values: (seeds, losses); pairs: (pairs, 2), of losses that have all of these seeds."""
+    one, other = pairs.T
+    splits = _halves(len(values))
+    return float(np.mean([tau_b(values[half].mean(0), values[rest].mean(0), one, other) for half, rest in splits]))
 
 
 def _halves(seeds: int) -> list[tuple[list[int], list[int]]]:

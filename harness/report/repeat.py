@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from harness import spec
+from harness.data.scenes import OWN
 from harness.errors import UserError
 
 LOCAL = "http://127.0.0.1:5000"  # where `make ui` serves a store that is no server
@@ -38,9 +39,11 @@ def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     updates, rates = study["updates"], [float(rate) for rate in study["rates"]]
     options: dict[str, Any] = {"STUDY": study["name"], "LOSS": loss}
     options |= {name.upper(): study[name] for name in ("task", "model", "corpus", "objective")}
+    options["CORPUS"] = " + ".join([study["corpus"], *_noises(study)])
     if (weighting or "fixed") != "fixed" or list(study.get("weighting", ["fixed"])) != ["fixed"]:
         options["WEIGHTING"] = weighting or "fixed"
     options |= {"SEEDS": study["seeds"]}
+    options |= {"RACING": 1} if study.get("racing") else {}
     if updates["tune"] == max(1, round(0.4 * updates["confirm"])):  # what UPDATES stands for
         options["UPDATES"] = updates["confirm"]
     if study.get("search"):
@@ -53,13 +56,22 @@ def command(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
 def whole(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     """The command that makes all of a study again; that of the loss where it was no study of ours, or not as its file says."""
     known = _file(study["name"]) if study else {}
-    differs = {name for name in known if known[name] != study.get(name)} - {"seeds"}
+    differs = {name for name in known if known[name] != study.get(name)} - {"seeds", "racing"}
     if "losses" in differs and set(study["losses"]) < set(known["losses"]):  # what the file compares by now is more
         differs.remove("losses")
     if not known or differs:
         return command(loss, weighting, study)
+    if known["racing"] and not study.get("racing"):  # no option calls a race off
+        return command(loss, weighting, study)
     seeds = f" SEEDS={study['seeds']}" if study["seeds"] != known["seeds"] else ""
-    return f"make study STUDY={_quoted(study['name'])}{seeds}"
+    race = " RACING=1" if study.get("racing") and not known["racing"] else ""
+    return f"make study STUDY={_quoted(study['name'])}{seeds}{race}"
+
+
+def _noises(study: Mapping[str, Any]) -> list[str]:
+    """The corpora of noise that were named beside the corpus, `librispeech + demand`: where they are not those of the file."""
+    own, filed = (of.get("scenes", {}).get("noise") for of in (study, _file(study["name"])))
+    return [] if own is None or own in (filed, [OWN]) else list(own)
 
 
 @cache

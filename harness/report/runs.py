@@ -37,6 +37,7 @@ COLUMNS = {
     "summaries": "run_id test_set metric value",
     "embeddings": "run_id path",
 }
+ENTRANT = ("protocol", "loss", "weighting")  # tags of what takes part
 TESTED = ("matched", "mismatched", "real_words", HEARD)
 STRINGS = {"item": str, "cluster": str, "speaker": str, "noise": str, "floored": str, "unasked": str}
 NUMBERS = (*METRICS, "input_snr", "label", "said", "confidence", "count_error")  # of which an item may have none
@@ -195,7 +196,7 @@ def _runs(
 
 
 def _entrant(run: Run) -> tuple[str, ...]:
-    return tuple(run.data.tags[name] for name in ("protocol", "loss", "weighting"))
+    return tuple(run.data.tags[name] for name in ENTRANT)
 
 
 def _frozen(runs: list[Run]) -> dict[tuple[str, ...], str]:
@@ -222,9 +223,7 @@ def _earlier(runs: list[Run], judged: pd.DataFrame, names: dict[str, str]) -> se
     newer = set(zip(shown["protocol"], shown["loss"], shown["weighting"], strict=True))
     parents = {r.info.run_id: r.data.tags for r in runs if r.data.tags["phase"] == "parent"}
     return {
-        run
-        for run, tags in parents.items()
-        if run not in names and (tags["protocol"], tags["loss"], tags["weighting"]) in newer
+        run for run, tags in parents.items() if run not in names and tuple(tags.get(name) for name in ENTRANT) in newer
     }
 
 

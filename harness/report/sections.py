@@ -12,6 +12,7 @@ from harness.report import critical, fit, plots, raced, rank_plots, recognition,
 from harness.report.blocks import Block, each
 from harness.report.numbers import days
 from harness.report.overall import OVERALL
+from harness.report.reliability import ENOUGH_SEEDS
 from harness.report.view import View, svg
 from harness.tasks import TASKS
 
@@ -45,9 +46,11 @@ def answer(view: View) -> dict[str, Any]:
 
 def ranking(view: View) -> dict[str, Any]:
     """Every test set with its picture, its tables and what parts them."""
+    out, shipped = raced.notes(view.losses), tables.reference_note(view.results, view.protocol)
     return {
         "sets": [_test_set(view, name) for name in view.sets],
-        "notes": {**raced.notes(view.losses), **tables.reference_note(view.results, view.protocol)},
+        "notes": out
+        | {name: "; ".join([note, *([out[name]] if name in out else [])]) for name, note in shipped.items()},
     }
 
 
@@ -165,7 +168,14 @@ def method(view: View) -> dict[str, Any]:
     return {
         "measured": measured + list(dict.fromkeys(line for lines in whole for line in lines)),
         "reliability": [
-            (METRICS[r.metric].label, r.test_set, "unknown" if pd.isna(r.tau) else f"{r.tau:.2f}", r.separated, r.pairs)
+            (
+                METRICS[r.metric].label,
+                r.test_set,
+                "unknown" if pd.isna(r.tau) else f"{r.tau:.2f}",
+                r.separated,
+                r.pairs,
+                f" ({r.judged} of them with at least {ENOUGH_SEEDS} seeds in common)" if r.judged < r.separated else "",
+            )
             for r in each(tau)
         ],
     }

@@ -70,11 +70,13 @@ def sentences(rows: pd.DataFrame, shown: dict[str, str]) -> list[str]:
                 continue
             of = {kind: [shown[row.a] for row in pairs_ if _verdict(row) == kind] for kind in (BETTER, WORSE, UNTOLD)}
             parts = [
-                f"{listed(of[BETTER])} {'is' if len(of[BETTER]) == 1 else 'are'} better for certain"
+                f"{listed(of[BETTER], 12)} {'is' if len(of[BETTER]) == 1 else 'are'} better for certain"
                 if of[BETTER]
                 else "",
-                f"{listed(of[WORSE])} {'is' if len(of[WORSE]) == 1 else 'are'} worse for certain" if of[WORSE] else "",
-                f"{listed(of[UNTOLD])} cannot be told from {'them' if judges == 'equal' else 'it'}"
+                f"{listed(of[WORSE], 12)} {'is' if len(of[WORSE]) == 1 else 'are'} worse for certain"
+                if of[WORSE]
+                else "",
+                f"{listed(of[UNTOLD], 12)} cannot be told from {'them' if judges == 'equal' else 'it'}"
                 if of[UNTOLD]
                 else "",
             ]

@@ -15,7 +15,7 @@ from harness.report.blocks import baseline, each, named, superseded
 from harness.report.numbers import listed, number, span
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
-from harness.report.reliability import ENOUGH
+from harness.report.reliability import ENOUGH, ENOUGH_SEEDS
 from harness.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         said.append("The reference loss has not been run under this protocol.")
     elif (reference["tuning"] == "shipped").any():
         said.append(f"The reference {reference['name'].iloc[0]} runs at its shipped learning rate: it was not retuned.")
-    if sentence := raced.sentence(fresh):
-        said.append(sentence)
+    said += raced.sentences(fresh)
+    said += _unreliable(analysis, protocol) if len(raced.raced(fresh)) else []
     said += _tuning_cautions(results.tuning, protocol)
     said += _search_cautions(results.search, fresh, protocol)
     read = fresh["studies_read"].max()
@@ -203,6 +203,23 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
         by = f"{int(read)} {'study' if read == 1 else 'studies'} of {nets} {'loss' if nets == 1 else 'losses'}"
         said.append(f"The test list has been read by {by} so far.")
     return said
+
+
+def _unreliable(analysis: Analysis, protocol: str) -> list[str]:
+    """Where a race has left too few seeds to tell whether others would rank alike."""
+    tau = analysis.reliability
+    tau = tau[
+        (tau["protocol"] == protocol) & tau["metric"].isin(HEADLINE) & (tau["separated"] > 0) & (tau["judged"] == 0)
+    ]
+    where = [f"{METRICS[row.metric].label} ({row.test_set})" for row in each(tau)]
+    return (
+        [
+            f"Whether other seeds would rank alike is unknown on {listed(where, 9)}: of no pair that is apart the race has left "
+            f"{ENOUGH_SEEDS} seeds in common."
+        ]
+        if where
+        else []
+    )
 
 
 def _tuning_cautions(tuning: pd.DataFrame, protocol: str) -> list[str]:

@@ -9,7 +9,7 @@ due, `frozen` and `equal_time` what begins when all is confirmed, `worker` the l
 from harness.study.jobs import Job, stages
 from harness.study.joining import joined
 from harness.study.operations import operations
-from harness.study.planning import PlanRow, plan, spaces
+from harness.study.planning import PlanRow, plan, spaces, trained
 from harness.study.queue import BATCH, Queue
 from harness.study.storage import Store, default_storage, open_storage
 from harness.study.tuning import best_rate, next_edge
@@ -31,5 +31,6 @@ __all__ = [
     "plan",
     "spaces",
     "stages",
+    "trained",
     "work",
 ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from harness import keys, plugins, source
 from harness.context import Context
@@ -44,7 +45,9 @@ def joined(context: Context, store: Store, joining: bool, say: Callable[[str], N
     finally:
         ended.set()
         beats.join()
-        with suppress(optuna.exceptions.StorageInternalError, optuna.exceptions.UpdateFinishedTrialError):
+        with suppress(
+            optuna.exceptions.StorageInternalError, optuna.exceptions.UpdateFinishedTrialError, SQLAlchemyError
+        ):
             store.set_trial_state_values(number, TrialState.FAIL)
 
 
@@ -70,21 +73,18 @@ def _beat(store: Store, number: int, ended: threading.Event) -> None:
 def _compare(
     book: optuna.Study, store: Store, number: int, me: FrozenTrial, joining: bool, say: Callable[[str], None]
 ) -> None:
-    silent = store.silent(book._study_id)
-    earlier = [t for t in book.get_trials() if t._trial_id < number]
-    at_work = []
-    for t in earlier:
-        if t.state == TrialState.RUNNING and (t._trial_id in silent or is_gone(t.user_attrs["owner"])):
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                store.set_trial_state_values(t._trial_id, TrialState.FAIL)
-        elif t.state == TrialState.RUNNING:
-            at_work.append(t)
+    at_work, last = _others(book, store, number)
+    silent = set(store.silent(book._study_id))
+    doubtful = [t for t in at_work if t._trial_id in silent]
+    if doubtful and any(_difference(me, t) for t in (*doubtful, *last)):
+        hosts = ", ".join(sorted({t.user_attrs["host"] for t in doubtful}))
+        say(f"who works on this study on {hosts} gives no sign of life: waiting for one, {2 * HEARTBEAT} s")
+        at_work, last = _others(book, store, number, store.dead(book._study_id))
     for t in at_work:
         if differs := _difference(me, t):
             raise UserError(
                 f"cannot join the study: {differs}, which works on it now; bring both machines to the same, or wait until it ends"
             )
-    last = [t for t in earlier if "accepted" in t.user_attrs][-1:]
     if at_work or not last or not (differs := _difference(me, last[0])):
         return
     if joining:
@@ -93,6 +93,22 @@ def _compare(
             "by `harness study`"
         )
     say(f"{differs}, which worked on this study last: it goes on with what is here")
+
+
+def _others(
+    book: optuna.Study, store: Store, number: int, dead: Collection[int] = ()
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Who came earlier and is at work, and who was accepted last, if anybody was. Those who have ended are failed: the processes of
+    this machine that are gone, and who is known to be `dead`."""
+    earlier = [t for t in book.get_trials() if t._trial_id < number]
+    at_work = []
+    for t in earlier:
+        if t.state == TrialState.RUNNING and (t._trial_id in dead or is_gone(t.user_attrs["owner"])):
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                store.set_trial_state_values(t._trial_id, TrialState.FAIL)
+        elif t.state == TrialState.RUNNING:
+            at_work.append(t)
+    return at_work, [t for t in earlier if "accepted" in t.user_attrs][-1:]
 
 
 def _difference(me: FrozenTrial, other: FrozenTrial) -> str:

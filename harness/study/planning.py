@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness import entrants, trial
@@ -44,6 +44,13 @@ def plan(context: Context) -> list[PlanRow]:
             else _unknown(context, f"{learned.loss} (frozen, of {learned.weighting})")
         )
     return rows
+
+
+def trained(context: Context, found: Iterable[Entrant]) -> list[Entrant]:
+    """Those of these entrants that have a settled run. What raised an error, or ended its process, whenever it was trained does no
+    better where its cost is measured."""
+    made = {row.loss for row in plan(context) if row.settled}
+    return [entrant for entrant in found if entrant.shown in made]
 
 
 def spaces(context: Context) -> list[tuple[str, str, str]]:

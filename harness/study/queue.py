@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from harness import keys, trial
 from harness.context import Context, Outcome, Planned, Report
@@ -26,6 +26,11 @@ PARAMETERS = {"lr": (1e-9, 1e3), "seed": (0, 1e9), "updates": (1, 1e12)}  # in r
 OTHERS = (-1e12, 1e12)  # what a search has set, in the trials that confirm it
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # a diverged trial is told as pruned
+DEATHS = 3  # of the processes that made a trial, after which it is given up: one may be chance, or a user's
+TOO_OFTEN = f"ended its process {DEATHS} times: out of memory? make `batch` or `scenes: seconds` smaller, or take fewer --workers"
+
+BEGUN = "begun"  # said of a trial by whoever begins to make it
+PUT_BACK = "put_back"  # said of it by whoever stops before its end, and lives to say so
 
 Plan = dict[str, Any]  # what a trial is to do: a rate, a seed, what a search has set, updates; by name
 
@@ -42,14 +47,18 @@ class Queue:
     unnamed: dict[int, float] = field(
         default_factory=dict
     )  # trials that nobody has put a name to, and since when we see them
-    witnessed: set[int] = field(default_factory=set)  # trials that this process has seen unfinished
+    witnessed: set[int] = field(default_factory=set)  # trials that this process has seen unfinished, or seen come
+    given_up: list[Planned] = field(default_factory=list)  # by this process, for whoever tells of it
+    looked: bool = False
 
     def refresh(self) -> None:
-        self.trials = self.optuna.get_trials(deepcopy=False)
+        before = len(self.trials) if self.looked else None
+        self.trials, self.looked = self.optuna.get_trials(deepcopy=False), True
         self.by_plan = {}
         for t in self.trials:
             self.by_plan.setdefault(_plan_key(t.user_attrs.get("planned")), []).append(t)
-            if t.state in (TrialState.WAITING, TrialState.RUNNING):
+            came = before is not None and t.number >= before
+            if came or t.state in (TrialState.WAITING, TrialState.RUNNING):
                 self.witnessed.add(t.number)
 
     def planned(self, plan: Plan) -> Planned:
@@ -62,21 +71,31 @@ class Queue:
         return trial.run(context, planned, report)
 
     def enqueue(self, plans: list[Plan], since: datetime) -> bool:
-        """Enqueue what has no live trial; what raised an error since this study began is not tried again.
+        """Enqueue what has no live trial; what raised an error since this study began is not tried again, nor what has ended its
+        process too often.
         Returns whether plans are left for later: a claim reads all that waits, so no more than `BATCH` wait at once; what
         waits is filled up when it is empty, because two processes that fill it up at once enqueue some plans twice."""
-        due = []
+        due: list[Plan] = []
+        deadly: list[Plan] = []
         for plan in plans:
             same = self.by_plan.get(_plan_key(plan), [])
             if not any(t.state in LIVE or self.raised(t, since) for t in same):
-                due.append(plan)
+                (deadly if _deaths(same) >= DEATHS else due).append(plan)
+        for plan in deadly:
+            self._give_up(plan)
         waiting = sum(t.state == TrialState.WAITING for t in self.trials)
         now = due if len(due) + waiting <= BATCH else due[:BATCH] if not waiting else []
         for plan in now:
             self.optuna.enqueue_trial(plan, user_attrs={"planned": plan})
-        if now:
+        if now or deadly:
             self.refresh()
         return len(now) < len(due)
+
+    def _give_up(self, plan: Plan) -> None:
+        """Leave an error of a plan that ends whoever makes it. What is finished takes no more words: it is a trial of its own."""
+        said = {"planned": plan, "error": TOO_OFTEN, "error_at": time.time()}
+        self.optuna.add_trial(create_trial(state=TrialState.FAIL, user_attrs=said))
+        self.given_up.append(self.planned(plan))
 
     def raised(self, t: FrozenTrial, since: datetime) -> bool:
         """Whether a trial raised an error since then, by the clocks of its machine and this one, or before our eyes."""
@@ -126,6 +145,8 @@ class Queue:
         for t in self.trials:
             if t.state == TrialState.RUNNING and self._is_dead(t):
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
+                    if t.user_attrs.get("owner") == mine():
+                        self.optuna._storage.set_trial_user_attr(t._trial_id, PUT_BACK, True)
                     self.optuna._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
 
     def _is_dead(self, running: FrozenTrial) -> bool:
@@ -150,9 +171,21 @@ def open_queue(
         sampler=optuna.samplers.RandomSampler(seed=0),  # not asked where every trial is planned
         load_if_exists=True,
     )
-    queue = kind(entrant, phase, made)
+    queue = kind(entrant, phase, made, given_up=context.given_up)
     queue.refresh()
     return queue
+
+
+def _deaths(same: list[FrozenTrial]) -> int:
+    """How many processes have ended in the middle of these trials of one plan, without a word, since an error was told of it. A
+    Ctrl-C, a TERM and the end of a parent leave a word, and so do errors; a `kill -9` does not, nor does a power cut."""
+    deaths = 0
+    for t in same:
+        if "error" in t.user_attrs:
+            deaths = 0
+        elif t.state == TrialState.FAIL and BEGUN in t.user_attrs and PUT_BACK not in t.user_attrs:
+            deaths += 1
+    return deaths
 
 
 def _plan_key(plan: Plan | None) -> object:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 from harness import paths
@@ -27,6 +27,14 @@ HEARTBEAT = 10  # seconds between a running trial's signs of life
 GRACE = 6 * HEARTBEAT  # seconds without one after which a trial is taken to be dead
 PATIENCE = 600  # seconds for which a database that went away is waited for
 MAKING = 7_304_115  # the number of the lock under which tables are made
+LIBPQ = ("psycopg", "psycopg2")  # drivers that hand these to PostgreSQL's own library: s, s, s, times, ms
+LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 Say = Callable[[str], None]
 
 
@@ -45,12 +53,20 @@ class Store(optuna.storages.RDBStorage):
         ] = {}  # for each study its silent trials, and since when we see them so
 
     def record_heartbeat(self, trial_id: int) -> None:
-        with suppress(optuna.exceptions.StorageInternalError):  # the next one will do
+        # Called from threads, which an error would end, and with them the signs of life of a process that lives: the next one will
+        # do. Optuna's own handler trips over a lost connection; what else is wrong with the store, others hear of who ask it.
+        with suppress(Exception):
             super().record_heartbeat(trial_id)
 
     def silent(self, study_id: int) -> list[int]:
         """The running trials that give no sign of life, at this look."""
         return super()._get_stale_trial_ids(study_id)
+
+    def dead(self, study_id: int) -> list[int]:
+        """The running trials that give no sign of life at two looks, both taken here: between them a living one gives some."""
+        self._get_stale_trial_ids(study_id)
+        time.sleep(2.1 * HEARTBEAT)
+        return self._get_stale_trial_ids(study_id)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         now, before = time.monotonic(), self._silent.get(study_id, {})
@@ -98,11 +114,18 @@ def _of_a_file(url: str) -> Store:
 
 def _of_a_server(url: str, say: Say) -> Store:
     # A connection is tried before it is used: the database may have been restarted since.
-    limit = {"connect_args": {"connect_timeout": 10}} if url.startswith("postgresql") else {}
     with _one_at_a_time(url):
-        store = Store(url, engine_kwargs={"pool_pre_ping": True, **limit})
+        store = Store(url, engine_kwargs={"pool_pre_ping": True, "connect_args": _limits(url)})
     _be_patient(store.engine, shown(url), say)
     return store
+
+
+def _limits(url: str) -> dict[str, int]:
+    """What keeps a connection from waiting for ever for a network that went silent; what the address itself says goes first."""
+    asked = make_url(url)
+    if asked.get_backend_name() != "postgresql" or asked.get_dialect().driver not in LIBPQ:
+        return {}
+    return {name: value for name, value in LIMITS.items() if name not in asked.query}
 
 
 @contextmanager
@@ -111,7 +134,7 @@ def _one_at_a_time(url: str) -> Iterator[None]:
     if not url.startswith("postgresql"):
         yield
         return
-    with create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10}).connect() as connection:
+    with create_engine(url, poolclass=NullPool, connect_args=_limits(url)).connect() as connection:
         connection.exec_driver_sql(f"select pg_advisory_lock({MAKING})")  # given back with the connection
         yield
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import optuna
 
-from harness import outbox
+from harness import outbox, trial
 from harness.context import Context, Outcome
 from harness.errors import in_one_line
 from harness.liveness import mine
 from harness.study.jobs import Work, stages
-from harness.study.queue import Queue
+from harness.study.queue import BEGUN, PUT_BACK, TOO_OFTEN, Queue
 from harness.study.storage import Store, is_away
 
 LOSSES = 10  # of the connection, one upon the other, after which a database is given up
@@ -24,7 +25,7 @@ LOSSES = 10  # of the connection, one upon the other, after which a database is 
 @dataclass
 class Event:
     """Something to show: a trial's progress (`done` of `of` updates, last validation score), a finished one (`outcome`), or a
-    word on what surrounds it (`note`)."""
+    word on what surrounds it (`note`). begun: no more than that a trial begins, for whoever starts processes."""
 
     worker: int
     title: str
@@ -34,6 +35,7 @@ class Event:
     outcome: Outcome | None = None
     seconds: float = 0.0
     note: str = ""
+    begun: bool = False
 
 
 @dataclass
@@ -84,6 +86,7 @@ def _finish(stage: Sequence[Work], me: _Worker) -> bool:
 def _step(left: list[Work], me: _Worker) -> bool | None:
     """Run a trial, or wait for those of others; True where nothing is left, False where the time is over."""
     ready, busy = due(left)
+    _tell_given_up(me)
     if ready is not None:
         if time.monotonic() + me.seconds.get(ready.phase, 0.0) > me.until:
             return False
@@ -98,6 +101,16 @@ def _step(left: list[Work], me: _Worker) -> bool | None:
     else:
         return True
     return None
+
+
+def _tell_given_up(me: _Worker) -> None:
+    given_up = me.context.given_up
+    while given_up:
+        planned = given_up[0]
+        if planned.phase != "measured":  # which is no run
+            trial.leave(me.context, planned)
+        me.show(Event(me.number, planned.title, outcome=Outcome("failed", None, TOO_OFTEN)))
+        given_up.pop(0)
 
 
 def due(left: list[Work]) -> tuple[Queue | None, list[Queue]]:
@@ -133,6 +146,10 @@ def _claim(queue: Queue, me: _Worker) -> None:
         except (optuna.TrialPruned, _Surplus, _Failed):
             ended.append(claimed._trial_id)
             raise
+        except BaseException:  # interrupted, or without a database
+            with suppress(Exception):  # or another process has given it up meanwhile
+                claimed.set_user_attr(PUT_BACK, True)
+            raise
         ended.append(claimed._trial_id)
         return value
 
@@ -142,6 +159,8 @@ def _claim(queue: Queue, me: _Worker) -> None:
         if plan is None:
             raise _Surplus
         planned = queue.planned(plan)
+        claimed.set_user_attr(BEGUN, True)
+        me.show(Event(me.number, planned.title, begun=True))
         start = time.monotonic()
 
         def report(title: str, done: int, of: int, score: float | None) -> bool:

@@ -1,11 +1,16 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.signal import fftconvolve
 
+from harness import paths
 from harness.data import corpora, rooms
 from harness.data.rooms import APART, DISTANCES, EARLY, LEAD, NOISE, RUN_UP, TAPS, after_silence, filtered, going_on
 from harness.errors import UserError
+from tests.data.test_seal import cut, flip
 from tests.real import shoebox
 
 
@@ -119,3 +124,29 @@ def test_what_is_no_room_is_refused():
     with pytest.raises(UserError, match="rooms 'ssn': is noise; rooms are: shoebox"):
         rooms.open_rooms("ssn")
     assert corpora.card("shoebox").digest() != corpora.card("ssn").digest()
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """How to open rooms, one of each split, in a folder of the test's own."""
+    card = corpora.card("shoebox").model_copy(update={"rooms": {"train": 1, "validation": 1, "test": 1}})
+    monkeypatch.setattr(paths, "AUDIO", tmp_path)
+    monkeypatch.setattr(corpora, "card", lambda name: card)
+    return lambda: rooms.open_rooms("shoebox", say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("responses.npy", flip), ("responses.npy", cut), ("rooms.csv", flip), ("rooms.csv", Path.unlink)],
+)
+def test_damaged_rooms_are_one_line_and_without_the_folder_they_are_made_again(small, tmp_path, name, damage):
+    before = np.array(small().responses)
+    (folder,) = (tmp_path / "bank").iterdir()
+    damage(folder / name)
+    with pytest.raises(
+        UserError, match=f"^{folder / name}: .*; delete the folder {folder}, and the same command"
+    ) as error:
+        small()
+    assert "\n" not in str(error.value)
+    shutil.rmtree(folder)
+    np.testing.assert_allclose(small().responses, before, atol=1e-6)

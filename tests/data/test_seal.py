@@ -79,3 +79,28 @@ def test_a_bank_of_an_older_version_is_sealed_when_it_is_opened(tiny: Tiny):
     cut(folder / "samples.npy")
     with pytest.raises(UserError, match="delete the folder"):
         opened(tiny)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff\x00",
+        b'{"samples.npy": [1, 2]',
+        b'{"samples.npy": [1, 2]}',
+        b'{"samples.npy": 3}',
+        b"[" * 9000,
+    ],
+)
+def test_a_garbled_seal_is_refused_and_not_replaced(tiny: Tiny, content: bytes):
+    tiny.place()
+    folder = opened(tiny).folder
+    (folder / seal.FILE).write_bytes(content)
+    cut(folder / "samples.npy")
+    with pytest.raises(UserError) as error:
+        opened(tiny)
+    assert str(error.value).startswith(str(folder / seal.FILE))
+    assert f"delete the folder {folder}, and" in str(error.value)
+    assert (folder / seal.FILE).read_bytes() == content

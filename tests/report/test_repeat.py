@@ -17,7 +17,8 @@ def asked(command):
     assert (make, target) == ("make", "study")
     given = {name.lower(): value.replace("$$", "$") for name, value in (word.split("=", 1) for word in words)}
     numbers = {name: int(given.pop(name)) for name in ("seeds", "updates", "trials") if name in given}
-    return options.load(given.pop("study"), [given.pop("loss")], None, **numbers, **given)
+    race = {"racing": True} if given.pop("racing", "") else {}
+    return options.load(given.pop("study"), [given.pop("loss")], None, **numbers, **given, **race)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ def asked(command):
     [
         {},
         {"seeds": 5, "model": "conv_tasnet", "objective": "pesq_wb"},
+        {"corpus": "librispeech", "scenes": {"noise": ["demand"]}},
+        {"seeds": 10, "racing": True},
         {"rates": spec.default_rates(4), "updates": {"tune": 200, "confirm": 500}},
     ],
 )
@@ -65,6 +68,7 @@ def test_runs_are_found_in_the_ui_of_their_store_and_no_password_is_printed():
     [
         ({}, "make study STUDY=quick"),
         ({"seeds": 5}, "make study STUDY=quick SEEDS=5"),
+        ({"seeds": 5, "racing": True}, "make study STUDY=quick SEEDS=5 RACING=1"),
         ({"losses": ["snr"]}, "make study STUDY=quick LOSS=snr TASK=denoise"),
         ({"model": "conv_tasnet"}, "make study STUDY=quick LOSS=snr TASK=denoise MODEL=conv_tasnet"),
     ],
