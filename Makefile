@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OPTIONS := LOSS TASK MODEL CORPUS DATA_DIR WEIGHTING OBJECTIVE TRIALS UPDATES SEEDS WORKERS DEVICE PLUGIN STORAGE TRACKING_URI \
-	MAX_HOURS EQUAL_TIME RACING NO_CONTROLS
+	MAX_HOURS EQUAL_TIME RACING NO_CONTROLS HOURS
 export $(OPTIONS)
 unexport PYTHONDONTWRITEBYTECODE  # every process of a study would compile its libraries anew
 
@@ -60,8 +60,8 @@ results: setup ## write docs/results/ and the results in README.md from the expo
 claims: setup ## what the literature claims of losses, held against the runs: holds, fails, cannot tell
 	@$(BIN)/harness claims $(call option,TRACKING_URI,tracking-uri)
 
-bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping
-	@$(BIN)/harness bench $(BENCH_OPTIONS) $(call option,STORAGE,storage) $(if $(SCALE),--scale)
+bench: setup ## what each loss, and the harness's own loop, costs on DEVICE; SCALE=1: the bookkeeping, HOURS='1 5 20': large corpora
+	@$(BIN)/harness bench $(BENCH_OPTIONS) $(call option,STORAGE,storage) $(if $(SCALE),--scale) $(call option,HOURS,hours)
 
 atlas: setup ## what each loss of a waveform minds, and what it is blind to
 	@$(BIN)/harness atlas $(call option,LOSS,loss) $(DATA_OPTIONS) $(call option,PLUGIN,plugin)

@@ -115,7 +115,9 @@ class Context:
     def gate(self) -> str:
         """What is to be said, before any ranking, of the unprocessed test set of a published corpus; "" of others."""
         bank = getattr(self.scenes, "speech", None)
-        return "" if bank is None or not bank.card.gate else gate.sentence(gate.measured(bank, self.scorer))
+        if bank is None or not bank.card.gate:
+            return ""
+        return gate.sentence(gate.measured(bank, self.scorer), len(self.sets["matched"]))
 
     @cached_property
     def sizes(self) -> dict[str, int]:

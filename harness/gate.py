@@ -6,57 +6,91 @@ A study whose data, resampling or metrics differ from everybody else's fails her
 from __future__ import annotations
 
 import json
+import math
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.data.bank import Bank
+from harness.keys import RESULT_VERSION
 from harness.metrics import METRICS, Scorer
+
+FILE = "gate.json"
+ROUNDING = 1e-9  # of binary fractions: 1.99 lies within 1.97 ± 0.02
 
 
 @dataclass(frozen=True)
 class Row:
-    """A metric's mean over all test pairs, what it must be, and how near."""
+    """A metric's mean over the test pairs that it has a value of, what it must be, and how near; how many pairs were published (0:
+    nobody knows)."""
 
     metric: str
     value: float
     wanted: float
     tolerance: float
+    pairs: int = 0
+    published: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a mean over all that were published."""
+        return not self.published or self.pairs == self.published
 
     @property
     def holds(self) -> bool:
-        return abs(self.value - self.wanted) <= self.tolerance
+        return self.whole and abs(self.value - self.wanted) <= self.tolerance + ROUNDING
 
     def __str__(self) -> str:
         label, verdict = METRICS[self.metric].label, "holds" if self.holds else "FAILS"
-        return f"{label} {self.value:.3f}, must be {self.wanted:g} ± {self.tolerance:g}: {verdict}"
+        over = "" if self.whole else f" over {self.pairs:,} of {self.published:,} pairs"
+        return f"{label} {self.value:.3f}{over}, must be {self.wanted:g} ± {self.tolerance:g}: {verdict}"
 
 
 def measured(bank: Bank, scorer: Scorer) -> list[Row]:
     """The gate of a bank of pairs, measured once and kept beside it. No row where its card has no gate."""
-    names, file = tuple(bank.card.gate), bank.folder / "gate.json"
-    if not names:
-        return []
-    if not file.is_file():
+    known = _read(bank)
+    missing = tuple(name for name in bank.card.gate if _key(name) not in known)
+    if missing:
         clips = bank.clips["clip"][bank.clips.split == "test"]
         noisy, clean = ([bank.clip(name, noisy=side) for name in clips] for side in (True, False))
-        scores = scorer(noisy, clean, [names] * len(clips))
-        totals = {name: [values[name] for values, _ in scores if values[name] == values[name]] for name in names}
-        file.write_text(json.dumps({name: sum(each) / max(len(each), 1) for name, each in totals.items()}))
-    return kept(bank)
+        scores = scorer(noisy, clean, [missing] * len(clips))
+        for name in missing:
+            values = [each[name] for each, _ in scores if not math.isnan(each[name])]
+            known[_key(name)] = [sum(values) / len(values) if values else math.nan, len(values)]
+        draft = bank.folder / f".{FILE}-{os.getpid()}"
+        draft.write_text(json.dumps(known))
+        draft.replace(bank.folder / FILE)
+    published = bank.card.expected.get("test", 0)
+    return [
+        Row(name, known[_key(name)][0], *bank.card.gate[name], int(known[_key(name)][1]), published)
+        for name in bank.card.gate
+    ]
 
 
-def kept(bank: Bank) -> list[Row]:
-    """The rows that were measured before, if any were."""
-    file = bank.folder / "gate.json"
-    means = json.loads(file.read_text()) if file.is_file() else {}
-    return [Row(name, means[name], *bank.card.gate[name]) for name in bank.card.gate if name in means]
+def _key(metric: str) -> str:
+    return f"{metric}/{RESULT_VERSION}"
 
 
-def sentence(rows: list[Row]) -> str:
-    """All rows in one, for people; "" where there are none."""
+def _read(bank: Bank) -> dict[str, list[float]]:
+    """What was measured before: mean and number of values by metric and version. Nothing, where the file is not whole."""
+    with suppress(OSError, ValueError, TypeError):
+        known = json.loads((bank.folder / FILE).read_text())
+        return {key: value for key, value in dict(known).items() if isinstance(value, list) and len(value) == 2}
+    return {}
+
+
+def sentence(rows: list[Row], judged: int | None = None) -> str:
+    """All rows in one, for people; "" where there are none. judged: how many of the pairs a ranking is made of."""
     if not rows:
         return ""
-    failed = sum(not row.holds for row in rows)
+    holds, pairs = all(row.holds for row in rows), max(row.pairs for row in rows)
     verdict = (
-        "Gate zero fails, so that no score here can be compared with published ones" if failed else "Gate zero holds"
+        "Gate zero holds" if holds else "Gate zero fails, so that no score here can be compared with published ones"
     )
-    return f"{verdict}: the unprocessed test set has {'; '.join(map(str, rows))}."
+    said = f"{verdict}: the unprocessed test set of {pairs:,} pairs has {'; '.join(map(str, rows))}."
+    if judged is not None and judged < pairs:
+        said += (
+            f" The ranking judges {judged:,} of these {pairs:,} pairs: hold its scores against each other, not against published "
+            "ones."
+        )
+    return said

@@ -1,7 +1,9 @@
 import io
+from types import SimpleNamespace
 
 from rich.console import Console
 
+from harness import bars
 from harness.bars import DataBar
 
 
@@ -29,5 +31,21 @@ def test_recordings_are_counted_and_an_unknown_number_is_not_shown():
     assert "0/?" not in text
 
 
-def test_without_a_terminal_there_is_no_bar():
-    assert shown(False, ("a.tar.gz", 4, 10, "B"), ("decoding", 3, 12, "")).strip() == ""
+def test_without_a_terminal_there_is_no_bar_and_of_what_is_quick_no_line(capsys):
+    assert shown(False, ("a.tar.gz", 4, 10, "B"), ("decoding", 3, 12, ""), ("decoding", 12, 12, "")).strip() == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_what_takes_long_is_told_in_a_line_at_every_tenth(capsys, monkeypatch):
+    clock = iter(range(0, 100_000, 3))  # three seconds from one look to the next
+    monkeypatch.setattr(bars, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    decoded = [("librispeech: decoding", done, 2000, "") for done in range(2001)]
+    loaded = [("a.tar.gz", done * 1_000_000, 2_000_000_000, "B") for done in (900, 950, 1500, 1900, 2000)]
+    assert shown(False, *decoded, ("reading", 5, 0, ""), ("reading", 6, 0, ""), *loaded).strip() == ""
+    out, err = capsys.readouterr()
+    assert out == ""  # which may be JSON
+    lines = err.splitlines()
+    assert lines[:2] == ["librispeech: decoding: 20 % (400 of 2,000)", "librispeech: decoding: 30 % (600 of 2,000)"]
+    assert len([line for line in lines if line.startswith("librispeech")]) == 9
+    assert lines[-2:] == ["a.tar.gz: 90 % (1,900 of 2,000 MB)", "a.tar.gz: 100 % (2,000 of 2,000 MB)"]
+    assert "reading" not in err

@@ -88,12 +88,42 @@ def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path:
     if name == "voicebank_demand":
         assert done.stdout.startswith(("voicebank_demand:", "Gate zero fails"))
         assert all("PESQ-WB" in tags["gate"] and "FAILS" in tags["gate"] for tags in runs)
-        assert here("report", home=tmp_path / "home").returncode == 0
+        shown = here("study", file, *options, home=tmp_path / "home")
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        # Before any ranking, and how few of the pairs that is made of.
+        assert 0 <= shown.stdout.index("Gate zero fails") < shown.stdout.index("matched test: mean, gain")
+        assert "The ranking judges 2 of these 4 pairs" in shown.stdout
+        assert "caution: voicebank_demand: trainset_28spk has 8 of 11,572 pairs; test has 4 of 824 pairs" in " ".join(
+            shown.stdout.split()
+        )
         pages = "".join(page.read_text() for page in (tmp_path / "home" / "reports").rglob("*.html"))
         assert "Gate zero fails, so that no score here can be compared with published ones" in pages
+        assert "The ranking judges 2 of these 4 pairs: hold its scores against each other" in pages
+        for page in (tmp_path / "home" / "reports").rglob("*.html"):
+            text = page.read_text()
+            assert "Gate zero" not in text or text.index("Gate zero") < text.index("<table")
         assert here("data", "gate", "--data-dir", str(tmp_path), home=tmp_path / "home").returncode == 1
     elif name == "labelled":
         (tmp_path / "labelled" / "left" / "bad.wav").write_bytes(b"no sound")
         checked = here("data", "check", corpus, home=tmp_path / "home")
         assert checked.returncode == 1
         assert "  left out: left/bad.wav: unreadable: " in checked.stdout
+
+
+def test_speech_and_noise_that_are_named_together_are_fetched_and_checked_together(tmp_path: Path) -> None:
+    for name in ("librispeech", "demand"):
+        layouts.PUBLIC[name](tmp_path / "both" / name)
+    both = ["librispeech + demand", "--data-dir", str(tmp_path / "both")]
+    fetched = here("data", "fetch", *both, home=tmp_path)
+    assert fetched.returncode == 0, fetched.stderr
+    assert "librispeech: 12 clips" in fetched.stdout
+    assert "demand: 5 clips" in fetched.stdout
+    checked = here("data", "check", *both, home=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    said = " ".join(checked.stdout.split())
+    assert "caution: librispeech: train-clean-100 has 6 of 28,539 recordings; dev-clean has 3 of 2,703" in said
+    assert "caution: demand: has 5 of 18 recordings" in said
+    assert "demand: test 2 clips" in said
+    wrong = here("data", "check", "librispeech + demnad", home=tmp_path)
+    assert wrong.returncode == 2
+    assert "unknown corpus 'demnad': did you mean 'demand'?" in wrong.stderr

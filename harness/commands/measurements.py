@@ -38,12 +38,22 @@ def bench(
     as_json: Json = False,
     peers: Annotated[bool, typer.Option("--peers", help="Instead, compare with other implementations.")] = False,
     scale: Scale = False, storage: Storage = None,
+    hours: Annotated[
+        str | None, typer.Option(help="Instead, make corpora of so many hours, as in '1 5 20', and train on them.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Measure every loss of a task alone and in a training step, and what the harness's own loop costs. Wants an idle device.
 
     With --scale: what logging, claiming and reporting cost at 10, 100 and 1,000 trials, on temporary stores (a while), trials an
     hour by 1, 2 and 3 workers, and operations a second of SQLite and of --storage.
+
+    With --hours: time, disk and memory of decoding a corpus and of training on it, in a temporary folder (200 MB an hour).
     """
+    if hours is not None:
+        if corpus or data_dir or name:
+            raise UserError("--hours makes recordings of its own: leave the study, --corpus and --data-dir out")
+        _size(hours, model, loss, device, as_json)
+        return
     from rich.progress import Progress
 
     from harness import bench as benches
@@ -150,6 +160,26 @@ def _scale(loaded: Any, options: Any, as_json: bool) -> None:
         return
     terminal.console.print(scale.table(found))
     for line in scale.sentences(found):
+        terminal.say(line)
+
+
+def _size(hours: str, model: str | None, loss: list[str] | None, device: str, as_json: bool) -> None:
+    from harness import size
+    from harness.bars import DataBar
+
+    wanted, loaded = size.parsed(hours), size.study(model, loss)
+
+    def say(line: str) -> None:
+        if not as_json:
+            terminal.say(line)
+
+    with DataBar(terminal.console) as bar:
+        found = size.measure(loaded, device, wanted, say, bar)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    terminal.console.print(size.table(found))
+    if line := size.sentence(found):
         terminal.say(line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,20 +35,32 @@ def data_list() -> None:
 
 
 def _recorded(names: list[str] | None) -> list[Any]:
+    """Cards of recordings, in the order of their names, those of `speech + noise` one after the other."""
     from harness.data import corpora
 
     if names:
-        cards = [corpora.card(name) for name in names]
+        cards = [corpora.card(part) for name in names for part in corpora.parts(name)]
         cards += [card.noise_beside for card in cards if card.own_noise]
     else:
         cards = [card for name in corpora.names() if not (card := corpora.card(name)).public]
     return [card for card in cards if card.recorded]
 
 
+def _within(data_dir: Path | None, card: Any, names: list[str] | None) -> Path | None:
+    """The user's folder for a corpus. The noise of `speech + noise` need not lie there, as in a study."""
+    from harness.data import archives, corpora
+
+    noises = [part for name in names or () for part in corpora.parts(name)[1:]]
+    if data_dir is None or card.name not in noises or not card.public or archives.beginning(card, data_dir):
+        return data_dir
+    return None
+
+
 Corpora = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Corpora, or folders of your own; without any, all that come with the harness.", show_default=False
+        help="Corpora ('librispeech + demand': both), or folders of your own; without any, all that come with the harness.",
+        show_default=False,
     ),
 ]
 
@@ -57,12 +70,12 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Fetch and decode recordings that are not there yet, and make the words of synthetic speech."""
     from harness.bars import DataBar
     from harness.data import corpora
-    from harness.data.bank import open_bank
+    from harness.data.whole import open_whole
     from harness.data.words import open_words
 
     for card in _recorded(names):
         with DataBar(terminal.console) as bar:
-            bank = open_bank(card, data_dir, terminal.say, bar)
+            bank = open_whole(card, _within(data_dir, card, names), terminal.say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
         where = card.root or card.name
@@ -80,12 +93,13 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
     from harness import paths
     from harness.bars import DataBar
-    from harness.data.bank import open_bank
     from harness.data.fetch import faults
+    from harness.data.whole import open_whole
 
     wrong = 0
     for card in _recorded(names):
-        root = data_dir or paths.AUDIO / card.name
+        here = _within(data_dir, card, names)
+        root = here or paths.AUDIO / card.name
         found = faults(card, root)
         wrong += len(found)
         for fault in found:
@@ -93,7 +107,7 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         if found:
             continue
         with DataBar(terminal.console) as bar:
-            bank = open_bank(card, data_dir, terminal.say, bar)
+            bank = open_whole(card, here, terminal.say, bar)
         counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
         shares = ", ".join(
             f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
@@ -118,16 +132,17 @@ def data_gate(
     from harness import gate, workers
     from harness.bars import DataBar
     from harness.data import corpora
-    from harness.data.bank import open_bank
+    from harness.data.whole import open_whole
     from harness.metrics import Scorer
 
     card = corpora.card(name)
     if not card.gate:
         raise UserError(f"corpus {name!r} has no gate; try voicebank_demand")
     with DataBar(terminal.console) as bar:
-        bank = open_bank(card, data_dir, terminal.say, bar)
+        bank = open_whole(card, data_dir, terminal.say, bar)
     with terminal.console.status("measuring the unprocessed test set"), Scorer(workers.cores()) as scorer:
         rows = gate.measured(bank, scorer)
+    terminal.line(f"{card.name}: unprocessed test set of {max(row.pairs for row in rows):,} pairs")
     for row in rows:
         terminal.line(f"{card.name}: {row}")
     if not all(row.holds for row in rows):

@@ -98,6 +98,9 @@ def _by_ffmpeg(path: Path) -> tuple[int, Iterator[np.ndarray]]:
         if not container.streams.audio:
             container.close()
             raise ValueError("unreadable: holds no sound")
+        if not container.streams.audio[0].rate:  # what is damaged may still look like some format
+            container.close()
+            raise ValueError("unreadable: tells no sampling rate")
     except av.FFmpegError as error:
         raise ValueError(f"unreadable: {error.strerror}") from error
     stream = container.streams.audio[0]

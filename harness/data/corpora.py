@@ -71,11 +71,13 @@ class Reading(_Strict):
 
 
 class Archive(_Strict):
-    """A file to download and unpack. sha256: where its publisher, or a library that fetches it, tells one; bytes: about."""
+    """A file to download and unpack. sha256: where its publisher, or those who fetch it, tell one; bytes: about; folder: that it is
+    unpacked into, where it brings none of its own to lie beside another archive's files."""
 
     url: str
     bytes: int
     sha256: str | None = None
+    folder: str = ""
 
     @property
     def name(self) -> str:
@@ -90,9 +92,11 @@ class Card(_Strict):
     Kinds: speech to be mixed; pairs of clean and noisy speech; words of a synthesiser; recordings with labels; noise; rooms, so
     many of each split, whose walls absorb a share of the power between two bounds.
     Public corpora are fetched only when they are named, from `archives`; of some, `words` are the labels that are told apart
-    (others are unknown) and `folds` how many parts take turns. place: files that must lie in their folder, for people; notice:
-    said when it is first opened; seconds: what an item of it takes; gate: metrics that its unprocessed test must have, with
-    their tolerance; root: where the recordings of a folder of one's own lie, and own_noise whether noise lies beside them.
+    (others are unknown) and `folds` how many parts take turns. home: the folder that a corpus shares with another one's; place:
+    files that must lie in it, for people; expected: how many recordings were published of a split, of a folder, or of all
+    (`recordings`); notice: said when it is first opened; seconds: what an item of it takes; gate: metrics that its unprocessed test
+    must have, with their tolerance; root: where the recordings of a folder of one's own lie, and own_noise whether noise lies
+    beside them.
     """
 
     name: str
@@ -124,7 +128,9 @@ class Card(_Strict):
     readings: tuple[Reading, ...] = ()
     novelty: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
+    home: str = ""
     place: str = ""
+    expected: dict[str, int] = {}
     notice: str = ""
     folds: int = 0
     seconds: float | None = None
@@ -149,6 +155,11 @@ class Card(_Strict):
     def recorded(self) -> bool:
         """Whether the corpus is recordings on disk (and not made from numbers or from another corpus)."""
         return self.layout is not None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that its recordings are fetched into."""
+        return self.home or self.name
 
     @property
     def public(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -96,7 +97,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
                 if wrong:
                     tried.append(f"{way} ({wrong[0]})")
                     continue
-                _place(card, staged, root)
+                _place(card, staged, root, say)
             emptied(kept)
             count = sum(part.files for part in card.contents.values())
             say(f"{card.name}: {count} recordings from the {way}, checksums hold")
@@ -114,7 +115,7 @@ def recordings(card: Card, data_dir: Path | None = None, say: Say = print, progr
 @contextmanager
 def downloads(card: Card, say: Say) -> Iterator[Path]:
     """The folder of what has been downloaded so far, for one process at a time: two would spoil each other's. Gone if empty."""
-    kept = paths.AUDIO / f".{card.name}-downloads"
+    kept = paths.AUDIO / f".{card.folder}-downloads"
     with held(kept, lambda: say(f"{card.name}: another process is fetching it; waiting")):
         kept.mkdir(exist_ok=True)  # whoever was waited for has removed it
         try:
@@ -129,13 +130,24 @@ def emptied(folder: Path) -> None:
         file.unlink()
 
 
-def _place(card: Card, staged: Path, root: Path) -> None:
+def _place(card: Card, staged: Path, root: Path, say: Say) -> None:
     """Complete and checked, or not there at all."""
     if root.exists():
         if not faults(card, root):  # put there meanwhile, and may be read already
             return
-        shutil.rmtree(root)
+        set_aside(card, root, say)
     os.replace(staged, root)
+
+
+def set_aside(card: Card, folder: Path, say: Say) -> None:
+    """Make room for what was fetched. What lies there may have been put there by hand: it is moved, not deleted."""
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+        return
+    numbered = (folder.with_name(f"{folder.name}.old-{number}") for number in itertools.count(1))
+    aside = next(path for path in numbered if not os.path.lexists(path))
+    os.rename(folder, aside)
+    say(f"{card.name}: what lay in {folder} is now in {aside}; delete it if you need it no more")
 
 
 def _local(card: Card, data_dir: Path) -> Path | None:

@@ -15,6 +15,7 @@ from harness.data import corpora, noises
 from harness.data.bank import Bank, buffer, open_bank, sounding
 from harness.data.progress import Progress, unseen
 from harness.data.scenes import JudgedItems, NoisyRule, add_noise, mix, open_kinds, scenes_digest, seed_of, turns
+from harness.data.whole import open_whole
 from harness.errors import UserError
 
 NOISE_SPEECH = "prompts"  # babble and speech-shaped noise come from people, whatever the recordings hold
@@ -154,7 +155,7 @@ def open_label_scenes(
 ) -> LabelScenes:
     """Open the recordings of a corpus with labels, and the noises of the rule. data_dir: of the corpus."""
     card = corpora.card(corpus)
-    bank = open_bank(card, data_dir, say, progress)
+    bank = open_whole(card, data_dir, say, progress)
     if card.folds:
         bank = replace(bank, clips=bank.clips.assign(split=_turned(card, bank.clips.split, rule.fold or card.folds)))
     elif rule.fold is not None:

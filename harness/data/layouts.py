@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from harness.data import folders
 from harness.data.recordings import PIECE, Recording, files, pair, paired, splits, stem
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.data.corpora import Card
 
 SILENCE, UNKNOWN = "_silence_", "_unknown_"  # the two classes of Speech Commands' benchmark that are no word
+USED_SET, OTHER_SET = "trainset_28spk", "trainset_56spk"  # of VoiceBank-DEMAND
 BENCHMARK = "speech_commands_test_set_v0.02"  # its own test archive, where that was unpacked beside the words
 
 
@@ -40,7 +44,8 @@ def _of_g722(root: Path, card: Card, voice: Callable[[str, str], str]) -> list[R
 
 
 def voicebank(root: Path, card: Card) -> list[Recording]:
-    """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`.
+    """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`. Where the set of
+    56 speakers lies beside that of 28 it is passed over: nobody publishes scores of both.
 
     Noise and SNR of a pair are told by lines `p232_001 bus 2.5` of `log_testset.txt`, wherever that lies.
     """
@@ -48,8 +53,10 @@ def voicebank(root: Path, card: Card) -> list[Recording]:
     told = [line.split() for log in sorted(root.rglob("log_*set*.txt")) for line in log.read_text().splitlines()]
     heard = {words[0]: (words[1], float(words[2])) for words in told if len(words) == 3}
     made = []
-    for clean in sorted(root.glob("clean_*set*_wav")):
+    for clean in folders_of(root, "clean_*set*_wav"):
         part = clean.name.removeprefix("clean_").removesuffix("_wav")
+        if part == OTHER_SET and passed_over(root, card):
+            continue
         for name, clean_file, noisy_file in paired(clean, root / f"noisy_{part}_wav"):
             voice = name.partition("_")[0]
             split = card.split.of(name, voice)
@@ -66,8 +73,8 @@ def librispeech(root: Path, card: Card) -> list[Recording]:
     Without a `test-...` (Mini LibriSpeech has none) the speakers of `dev-...` are halved.
     """
     of = {"train": "train", "dev": "validation", "test": "test"}
-    found = [(of[f.name.partition("-")[0]], f) for f in sorted(root.iterdir()) if f.name.partition("-")[0] in of]
-    late = sorted({path.name for split, folder in found if split == "validation" for path in folder.iterdir()})
+    found = [(of[kind], f) for f in folders_of(root, "*-*") if (kind := f.name.partition("-")[0]) in of]
+    late = sorted({path.name for split, folder in found if split == "validation" for path in folders_of(folder, "*")})
     halved = late[1::2] if not any(split == "test" for split, _ in found) else []
     made = []
     for split, folder in found:
@@ -79,14 +86,16 @@ def librispeech(root: Path, card: Card) -> list[Recording]:
 
 
 def demand(root: Path, card: Card) -> list[Recording]:
-    """`<ENVIRONMENT>/ch01.wav`; the other 15 channels are the same sound. The card tells the environments of each split."""
+    """`<ENVIRONMENT>/ch01.wav`; the other 15 channels are the same sound. The card tells the environments of each split.
+
+    Or `<ENVIRONMENT>_16k/<ENVIRONMENT>/ch01.wav`, as archives are unpacked that get a folder each. Of an environment at two rates
+    the first by name is taken, 16 kHz before 48.
+    """
     assert card.split is not None
-    return [
-        Recording(
-            f"{path.parent.name}/ch01", path.parent.name, path.parent.name, card.split.of(path.parent.name, ""), path
-        )
-        for path in sorted(root.glob("*/ch01.wav"))
-    ]
+    found: dict[str, Path] = {}
+    for path in [*sorted(root.glob("*/ch01.wav")), *sorted(root.glob("*/*/ch01.wav"))]:
+        found.setdefault(path.parent.name, path)
+    return [Recording(f"{name}/ch01", name, name, card.split.of(name, ""), found[name]) for name in sorted(found)]
 
 
 def speech_commands(root: Path, card: Card) -> list[Recording]:
@@ -149,16 +158,67 @@ def fsdd(root: Path, card: Card) -> list[Recording]:
     return made
 
 
+def passed_over(root: Path, card: Card) -> str:
+    """What lies there and is not taken, in one line; "" where nothing is."""
+    both = card.layout == "voicebank" and all((root / f"clean_{part}_wav").is_dir() for part in (USED_SET, OTHER_SET))
+    return f"{card.name}: {USED_SET} and {OTHER_SET} lie side by side: the first alone is taken" if both else ""
+
+
 Reader = Callable[[Path, "Card"], list[Recording]]
+
+
+def in_every_split(read: Reader) -> Reader:
+    """A reader of a published corpus, which refuses one that lacks a whole split: it would be decoded for nothing."""
+
+    @functools.wraps(read)
+    def checked(root: Path, card: Card) -> list[Recording]:
+        made = read(root, card)
+        wanted = [f"fold {fold + 1}" for fold in range(card.folds)] or ["train", "validation", "test"]
+        missing = [split for split in wanted if split not in {each.split for each in made if not each.fault}]
+        if missing:
+            raise UserError(
+                f"corpus {card.name!r}: {root} has no recording for {', '.join(missing)}; place there {card.place}"
+            )
+        return made
+
+    return checked
+
+
 PUBLIC = (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
 OWN = (folders.pairs, folders.speech, folders.noise, folders.labels)
-READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *PUBLIC, *OWN)}
-# By what a folder is known to hold a layout, and not to be one above or below it.
-MARKS = {
-    "voicebank": ("clean_*set*_wav", "noisy_*set*_wav"),
-    "librispeech": ("train-*",),
+READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *OWN)}
+READERS |= {reader.__name__: in_every_split(reader) for reader in PUBLIC}
+# By what a folder is known to hold a layout, and not to be one above or below it. Never by an archive, whose name often begins as
+# its folder's does.
+MARKS: dict[str, tuple[str, ...]] = {
+    "voicebank": ("clean_*set*_wav/", "noisy_*set*_wav/"),
+    "librispeech": ("train-*/*/*/*.flac",),
     "demand": ("*/ch01.wav",),
     "speech_commands": ("testing_list.txt", "validation_list.txt"),
-    "esc50": ("meta/esc50.csv", "audio"),
-    "fsdd": ("recordings",),
+    "esc50": ("meta/esc50.csv", "audio/"),
+    "fsdd": ("recordings/*_*_*.wav",),
 }
+FEWEST = {"demand": 2}  # matches of each mark, else one: a single environment is a folder of the corpus, not the corpus
+DEEPER = {
+    "demand": ("*/*/ch01.wav",)
+}  # marks of the same layout with a folder for each archive, where no other is found
+
+
+def folders_of(root: Path, pattern: str) -> list[Path]:
+    """Folders, and nothing else, whose names match."""
+    return sorted(path for path in root.glob(pattern) if path.is_dir())
+
+
+def marked(layout: str, folder: Path) -> bool:
+    """Whether a layout begins in a folder."""
+    return _match(MARKS[layout], FEWEST.get(layout, 1), folder)
+
+
+def marked_deeper(layout: str, folder: Path) -> bool:
+    """Whether it begins there with a folder more for each archive."""
+    return _match(DEEPER[layout], FEWEST.get(layout, 1), folder)
+
+
+def _match(marks: tuple[str, ...], fewest: int, folder: Path) -> bool:
+    # Only as far as it takes: a corpus may have a hundred thousand files.
+    return all(len(list(itertools.islice(folder.glob(mark), fewest))) == fewest for mark in marks)

@@ -13,9 +13,10 @@ import torch
 from pydantic import Field
 
 from harness.data import corpora
-from harness.data.bank import Bank, buffer, open_bank, sounding
+from harness.data.bank import Bank, buffer, sounding
 from harness.data.progress import Progress, unseen
 from harness.data.scenes import Items, PartRule, parts, within_scale, without_a_part
+from harness.data.whole import open_whole
 from harness.errors import UserError
 
 SPLITS = {"validation": "validation", "matched": "test", "mismatched": "mismatched", "training": "train"}
@@ -118,7 +119,7 @@ def open_pair_scenes(
     progress: Progress = unseen,
 ) -> PairScenes:
     """Open a corpus of pairs."""
-    speech = open_bank(corpora.card(corpus), data_dir, say, progress)
+    speech = open_whole(corpora.card(corpus), data_dir, say, progress)
     digest = speech.digest
     if rule.train_seconds is not None:
         speech = speech.shortened(rule.train_seconds)

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.data import corpora, noises
 from harness.data.audio import ACTIVE_RANGE_DB, FRAME, SAMPLE_RATE
-from harness.data.bank import Bank, buffer, open_bank, sounding
+from harness.data.bank import Bank, buffer, sounding
 from harness.data.progress import Progress, unseen
+from harness.data.whole import open_whole
 from harness.errors import UserError
 
 QUIETEST = 1e-8  # mean square (-80 dBFS) below which speech is not brought to level: silence stays silence
@@ -405,7 +406,7 @@ def open_scenes(
     progress: Progress = unseen,
 ) -> Scenes:
     """Open every corpus that the rule needs."""
-    speech = open_bank(corpora.speech(corpus, "a task"), data_dir, say, progress)
+    speech = open_whole(corpora.speech(corpus, "a task"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress, data_dir)
     digest = scenes_digest(speech, kinds)
     if rule.train_seconds is not None:

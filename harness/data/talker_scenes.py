@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.data import corpora, noises
 from harness.data.audio import SAMPLE_RATE
-from harness.data.bank import Bank, buffer, open_bank, sounding
+from harness.data.bank import Bank, buffer, sounding
 from harness.data.progress import Progress, unseen
 from harness.data.rooms import LEAD, NOISE, RUN_UP, TALKERS, Rooms, after_silence, going_on, open_rooms
 from harness.data.scenes import (
@@ -41,6 +41,7 @@ from harness.data.scenes import (
     snr_and_level,
     turns,
 )
+from harness.data.whole import open_whole
 from harness.errors import UserError
 
 FADE = round(0.01 * SAMPLE_RATE)  # where a window of running speech is cut, so that nothing clicks
@@ -309,7 +310,7 @@ def open_talker_scenes(
 ) -> TalkerScenes:
     """Open every corpus that mixtures of talkers need."""
     rule = rule or TalkerRule()
-    speech = open_bank(corpora.speech(corpus, "separate"), data_dir, say, progress)
+    speech = open_whole(corpora.speech(corpus, "separate"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress, data_dir)
     rooms = open_rooms(rule.rooms, say, progress) if rule.rooms else None
     digest = scenes_digest(speech, kinds) + (rooms.digest[:8] if rooms else "")

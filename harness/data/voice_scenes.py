@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 
 from harness.data import corpora, noises, real_words
-from harness.data.bank import Bank, buffer, open_bank
+from harness.data.bank import Bank, buffer
 from harness.data.progress import Progress, unseen
 from harness.data.real_words import Window
 from harness.data.scenes import (
@@ -34,6 +34,7 @@ from harness.data.scenes import (
     seed_of,
     turns,
 )
+from harness.data.whole import open_whole
 from harness.errors import UserError
 
 
@@ -124,7 +125,7 @@ def open_voice_scenes(
 ) -> VoiceScenes:
     """Open every corpus that telling voices apart needs."""
     rule = rule or VoiceRule()
-    speech = open_bank(corpora.speech(corpus, "voices"), data_dir, say, progress)
+    speech = open_whole(corpora.speech(corpus, "voices"), data_dir, say, progress)
     kinds = open_kinds(rule, speech, say, progress)
     trained = speech.clips[speech.clips.split == "train"]
     classes = tuple(sorted(set(trained.voice)))  # in the order of the bank's regions

@@ -136,6 +136,14 @@ def test_a_damaged_file_is_decoded_or_refused_in_one_line_and_never_a_crash(
         assert 0 <= clipped <= 1
 
 
+def test_a_file_in_which_no_sampling_rate_is_found_is_unreadable(tmp_path):
+    for suffix in (".wav", ".flac", ""):
+        file = tmp_path / f"headless{suffix}"
+        file.write_bytes(b"\0" + good("WAV")[1:])
+        with pytest.raises(ValueError, match=r"^unreadable: "):
+            decoded(file)
+
+
 def test_clipped_samples_are_counted_where_they_are_held_at_full_scale(tmp_path):
     wave = np.zeros(1000)
     wave[100:110], wave[200:202], wave[300:303] = 1.0, 1.0, -1.0

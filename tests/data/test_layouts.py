@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -72,6 +75,66 @@ def test_a_folder_of_ones_own_has_every_split_and_shares_neither_voice_nor_recor
         assert clips.groupby("voice").split.nunique().max() == 1
 
 
+def clips_of(name: str, folder: Path) -> pd.DataFrame:
+    return open_bank(corpora.card(name), folder, say=lambda text: None).clips
+
+
+def test_archives_that_lie_beside_what_was_unpacked_of_them_are_passed_by(made, tmp_path):
+    for name in ("librispeech", "voicebank_demand", "demand", "esc50"):
+        shutil.copytree(made / name, tmp_path / name)
+    for subset in ("train-clean-100", "dev-clean", "test-clean"):
+        for folder in ("librispeech", "librispeech/LibriSpeech"):
+            (tmp_path / folder / f"{subset}.tar.gz").write_bytes(b"packed")
+            (tmp_path / folder / f"{subset}.md5").write_bytes(b"0")
+    for part in ("clean_testset_wav", "noisy_testset_wav"):
+        (tmp_path / "voicebank_demand" / f"{part}.zip").write_bytes(b"packed")
+    (tmp_path / "demand" / "NFIELD_16k.zip").write_bytes(b"packed")
+    (tmp_path / "esc50" / "ESC-50-master.zip").write_bytes(b"packed")
+    for name in ("librispeech", "voicebank_demand", "demand", "esc50"):
+        pd.testing.assert_frame_equal(clips_of(name, tmp_path / name), clips_of(name, made / name))
+
+
+def test_a_file_among_the_speakers_is_none_of_them(made, tmp_path):
+    shutil.copytree(made / "librispeech", tmp_path / "librispeech")
+    shutil.rmtree(tmp_path / "librispeech" / "LibriSpeech" / "test-clean")
+    (tmp_path / "librispeech" / "LibriSpeech" / "dev-clean" / "00-index.txt").write_text("84\n")
+    shutil.copytree(
+        tmp_path / "librispeech" / "LibriSpeech" / "dev-clean" / "84",
+        tmp_path / "librispeech" / "LibriSpeech" / "dev-clean" / "85",
+    )
+    clips = clips_of("librispeech", tmp_path / "librispeech")
+    assert {split: set(own.voice) for split, own in clips.groupby("split")} == {
+        "train": {"19", "26"},
+        "validation": {"84"},
+        "test": {"85"},
+    }
+
+
+def test_environments_that_were_unpacked_into_a_folder_for_each_archive_are_all_found(made, tmp_path):
+    for folder in (made / "demand").iterdir():
+        shutil.copytree(folder, tmp_path / "demand" / f"{folder.name}_16k" / folder.name)
+    shutil.copytree(made / "demand" / "TBUS", tmp_path / "demand" / "TBUS_48k" / "TBUS")  # the same again
+    (tmp_path / "demand" / "DKITCHEN_16k").mkdir()  # begun
+    assert archives.beginning(corpora.card("demand"), tmp_path) == tmp_path / "demand"
+    pd.testing.assert_frame_equal(clips_of("demand", tmp_path), clips_of("demand", made / "demand"))
+    one = tmp_path / "demand" / "NFIELD_16k"
+    assert archives.beginning(corpora.card("demand"), one) is None
+
+
+def test_a_folder_that_cannot_be_read_is_passed_by(made, tmp_path, monkeypatch):
+    (tmp_path / "lost+found").mkdir()
+    shutil.copytree(made / "fsdd", tmp_path / "other" / "fsdd")
+    listed = os.scandir
+
+    def closed(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert archives.beginning(corpora.card("fsdd"), tmp_path) == tmp_path / "other" / "fsdd"
+
+
 def test_pairs_are_both_sides_of_a_file_resampled_once_by_scipys_filter(made):
     found = bank("voicebank_demand", made)
     row = found.clips[found.clips.name == "p257_002"].iloc[0]
@@ -103,6 +166,25 @@ def test_the_benchmark_of_speech_commands_has_silence_and_unknown_words(made):
     silence = clips[clips.label == "_silence_"]
     assert silence.groupby("name").split.nunique().max() == 1
     assert silence.samples.max() <= 16_000
+
+
+def test_the_benchmarks_own_test_takes_the_place_of_the_listed_words(made, tmp_path):
+    shutil.copytree(made / "speech_commands", tmp_path / "corpus")
+    before = clips_of("speech_commands_12", tmp_path / "corpus")
+    own = tmp_path / "corpus" / "speech_commands_test_set_v0.02"
+    for label, source in {"yes": "yes", "_unknown_": "bird", "_silence_": "no"}.items():
+        (own / label).mkdir(parents=True)
+        shutil.copy(made / "speech_commands" / source / "00000005_nohash_0.wav", own / label / "ffffffff_nohash_0.wav")
+    clips = clips_of("speech_commands_12", tmp_path / "corpus")
+    test = clips[clips.split == "test"]
+    assert dict(zip(test["clip"], test.label, strict=True)) == {
+        f"speech_commands_test_set_v0.02/{label}/ffffffff_nohash_0": label
+        for label in ("yes", "_unknown_", "_silence_")
+    }
+    for split in ("train", "validation"):
+        assert sorted(clips["clip"][clips.split == split]) == sorted(before["clip"][before.split == split])
+    all_words = clips_of("speech_commands", tmp_path / "corpus")
+    assert not all_words["clip"].str.contains("test_set").any()  # it is the benchmark's alone
 
 
 @pytest.mark.parametrize("name", ["voicebank_demand", "pairs", "esc50", "fsdd", "labelled", "speech_commands_12"])

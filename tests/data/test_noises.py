@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from harness import paths
+from harness.data import corpora
 from harness.data.audio import SAMPLE_RATE
+from harness.data.noises import open_noise
+from harness.errors import UserError
+from tests.data.layouts import write
 from tests.real import CPU, music, scenes
 
 SECOND = SAMPLE_RATE
@@ -91,3 +98,39 @@ def test_babble_holds_the_clips_that_are_heard_in_a_window_and_no_other():
         assert babble.holds(row["clip"], start, 100) != apart.all()
     assert not babble.holds("no such clip", row.start, 100)
     assert not scenes().kinds["music"].holds(row["clip"], row.start, 100)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Noise of one's own, five recordings of two seconds: the test has one of them."""
+    monkeypatch.setattr(paths, "AUDIO", tmp_path / "audio")
+    for number in range(5):
+        write(tmp_path / "mine" / "speech" / f"{number}.wav", np.full(32_000, 0.1 * number, np.float32))
+        ramp = np.arange(32_000, dtype=np.float32) / 32_000 / (number + 2)
+        write(tmp_path / "mine" / "noise" / f"{number}.wav", ramp)
+    return open_noise(corpora.card(str(tmp_path / "mine")).noise_beside, None, lambda line: None)
+
+
+def test_noise_of_ones_own_that_is_shorter_than_a_clip_is_heard_again(own):
+    track = own.render(own.draw("test", rng(), 1, 32_000), 32_000, CPU)[0]  # just as long
+    plan = own.draw("test", rng(1), 8, 100_000)
+    long = own.render(plan, 100_000, CPU)
+    assert len(set(plan[:, 0].tolist())) > 1
+    for row, start in zip(long, plan[:, 0] - own.bank.regions["test"][0][0], strict=True):
+        assert torch.equal(row, torch.from_numpy(np.resize(np.roll(track.numpy(), -start), 100_000)))
+    filled = torch.empty(8, 100_000, dtype=torch.int16)
+    own.fill(plan, filled)
+    assert torch.equal(filled / 32768, long)
+
+
+def test_noise_of_ones_own_that_is_long_enough_is_cut_as_any_other(own):
+    plan = own.draw("train", rng(2), 6, 20_000)
+    assert torch.equal(own.render(plan, 20_000, CPU), own.bank.cut(plan[:, 0], 20_000, CPU))
+    np.testing.assert_array_equal(plan, own.bank.draw("train", rng(2), (6, 1), 20_000))
+
+
+def test_too_few_recordings_of_ones_own_noise_say_how_many_it_takes(own):
+    alone = replace(own, bank=replace(own.bank, regions={"train": own.bank.regions["train"]}, _room={}))
+    with pytest.raises(UserError, match="mine/noise has no test recording; put at least 3 there") as caught:
+        alone.draw("test", rng(), 1, 1000)
+    assert "\n" not in str(caught.value)
