@@ -166,7 +166,10 @@ def open_bank(
         say(f"{card.name}: {card.notice + '; ' if card.notice else ''}decoding to 16 kHz")
         with placed(folder) as scratch:
             build(card, READERS[card.layout or ""](root, card), root, scratch, progress)
-    return opened(card, folder)
+    bank = opened(card, folder)
+    if card.root is not None and card.kind == "labels":
+        say(f"{card.name}: labels: {', '.join(sorted(set(bank.clips.label)))}")
+    return bank
 
 
 def _listing(root: Path) -> str:

@@ -143,13 +143,13 @@ class Known:
 
 def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known) -> tuple[Heard, list[str]]:
     """Decode a recording into the tracks: what was heard, and what is to be noted. ValueError: why it is left out."""
+    if recording.fault:
+        raise ValueError(recording.fault)
     folders = recording.name.split("/")[:-1]
     if any(part in card.leave_out.folders for part in folders):
         raise ValueError(f"folder {'/'.join(folders)}")
     if recording.name in card.leave_out.names:
         raise ValueError("no speech (by name)")
-    if recording.fault:
-        raise ValueError(recording.fault)
     sides = [recording.path, recording.noisy] if len(tracks) > 1 else [recording.path]
     heard, noted = [], []
     for side, (path, track) in enumerate(zip(sides, tracks, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +19,30 @@ WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
 )
+# Folders of these names hold a split or a side of pairs: learned as labels they would give a study of nothing.
+NO_LABEL = re.compile(
+    r"(train(ing)?|dev(el)?|val(id)?(ation)?|test(ing)?|eval)([-_ ]?(set|data|clean|other|noisy|\d).*)?|(clean|noisy)(?![a-z]).*",
+    re.IGNORECASE,
+)
 
 
 def described(folder: Path) -> dict[str, Any]:
     """What a card says of a folder: kind, layout, and what is known without a word of its owner. UserError names the ways to
     lay one out."""
-    inside = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    spoken = "speech" if "speech" in inside else "clean"
-    if {"clean", "noisy"} <= inside:
-        kind = layout = "pairs"
-    elif spoken in inside:
-        kind = layout = "speech"
-    elif len([part for part in inside if files(folder / part)]) >= 2:
-        kind = layout = "labels"
-    else:
-        raise UserError(f"corpus {str(folder)!r}: holds no recordings laid out in a way that can be read. Ways: {WAYS}")
+    inside, kind = within_it(folder), sides(folder)
+    no_labels = sorted(part for part in inside if part.startswith("_")) if not kind else []
+    if not kind:
+        named = sorted(part for part in inside - {*no_labels} if files(folder / part))
+        if wrong := [part for part in named if NO_LABEL.fullmatch(part)]:
+            raise UserError(
+                f"corpus {str(folder)!r}: its folders {', '.join(wrong[:8])} are named as splits or sides of pairs are, not as "
+                f"labels; splits are made by the harness. A folder may hold: {WAYS}"
+            )
+        if len(named) < 2:
+            raise UserError(
+                f"corpus {str(folder)!r}: holds no recordings laid out in a way that can be read. Ways: {WAYS}"
+            )
+        kind = "labels"
     return {
         "name": folder.resolve().name,
         "title": f"Recordings of one's own: {folder.resolve().name}",
@@ -40,11 +50,25 @@ def described(folder: Path) -> dict[str, Any]:
         "version": "",
         "synthetic": False,
         "licence": "not told",
-        "layout": layout,
-        "leave_out": {"shorter_than": 0.1, "quieter_than": -70},
+        "layout": kind,
+        "leave_out": {"shorter_than": 0.1, "quieter_than": -70, "folders": no_labels},
         "root": folder.resolve(),
         "own_noise": kind == "speech" and "noise" in inside,
     }
+
+
+def within_it(folder: Path) -> set[str]:
+    """Names of the folders in a folder, without hidden ones."""
+    try:
+        return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    except OSError as error:
+        raise UserError(f"corpus {str(folder)!r}: cannot be opened: {error.strerror}") from error
+
+
+def sides(folder: Path) -> str:
+    """ "pairs" or "speech", where the names in a folder say that it holds those, or ""."""
+    inside = within_it(folder)
+    return "pairs" if {"clean", "noisy"} <= inside else "speech" if inside & {"speech", "clean"} else ""
 
 
 def pairs(root: Path, card: Card) -> list[Recording]:
@@ -81,8 +105,10 @@ def noise(root: Path, card: Card) -> list[Recording]:
 
 
 def labels(root: Path, card: Card) -> list[Recording]:
-    """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself."""
-    found = [path for path in files(root) if path.parent != root]
+    """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself. What a folder holds whose name
+    begins with an underscore has no label."""
+    below = [path for path in files(root) if path.parent != root]
+    found = [path for path in below if path.relative_to(root).parts[0] not in card.leave_out.folders]
     told = _told(root)
     voices, names = [_speaker(path, root, told) for path in found], [within(path, root) for path in found]
     by_speaker = len(set(voices) - {""}) >= FEWEST
@@ -101,7 +127,13 @@ def labels(root: Path, card: Card) -> list[Recording]:
             Recording(name, name, voice or name, split_of[name], path, label=label, fault=fault)
             for path, name, voice in own
         ]
-    return made
+    return made + [_unlabelled(path, root) for path in sorted({*below} - {*found})]
+
+
+def _unlabelled(path: Path, root: Path) -> Recording:
+    name = within(path, root)
+    fault = f"folder {name.partition('/')[0]}: a name that begins with _ is no label"
+    return Recording(name, name, name, "train", path, fault=fault)
 
 
 def _split(root: Path, voices: list[str], names: list[str]) -> list[str]:
