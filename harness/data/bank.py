@@ -159,7 +159,7 @@ def open_bank(
     if root is not None:
         key += f"-{_listing(root)}"  # no card knows what may have been added to it
     elif data_dir is not None:
-        key += f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
+        key += f"-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
     folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
         root = root or recordings(card, data_dir, say, progress)
@@ -174,10 +174,10 @@ def open_bank(
 
 def _listing(root: Path) -> str:
     """Hash of a folder's path and of the names, sizes and times of all files below it."""
-    hashed = hashlib.sha256(str(root).encode())
+    hashed = hashlib.sha256(os.fsencode(root))
     for path in sorted(root.rglob("*")):
         about = path.stat() if path.exists() else path.lstat()  # a link may lead nowhere
-        hashed.update(f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}\n".encode())
+        hashed.update(os.fsencode(f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}\n"))
     return hashed.hexdigest()[:12]
 
 

@@ -17,8 +17,8 @@ import torch
 from harness.data.audio import FRAME, SAMPLE_RATE, decode, frame_powers, level_of
 from harness.data.corpora import Card
 from harness.data.progress import Progress
-from harness.data.recordings import Recording
-from harness.errors import UserError
+from harness.data.recordings import Recording, printable
+from harness.errors import UserError, full_disk
 
 GAP_SECONDS = (0.1, 0.3)
 SPECTRUM_SECONDS = 36_000  # ten hours tell the long-term spectrum of any speech
@@ -98,7 +98,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
         except ValueError as error:
             for track in tracks:
                 track.cut_back(start)
-            left_out[place] = " ".join(str(error).split())
+            left_out[place] = printable(" ".join(str(error).split()))
         else:
             rows += _clips(card, recording, heard, start)
             notes += [{"clip": recording.clip, "reason": note} for note in noted]
@@ -158,8 +158,12 @@ def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known
         one = Heard(track)
         try:
             clipped = decode(path, one.take)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{of}{error}") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or full_disk(error):  # no fault of the file's
+                raise
+            # Decoders have been seen to raise nearly everything, and one odd file must not end a study.
+            told = isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError)
+            raise ValueError(f"{of}{error if told else f'unreadable: {type(error).__name__}: {error}'}") from error
         if clipped > CLIPPED:
             noted.append(f"{of}clipped ({100 * clipped:.1f} % of its samples)")
         heard.append(one)

@@ -193,6 +193,8 @@ def card(name: str) -> Card:
         except (ValidationError, yaml.YAMLError, TypeError) as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     if name and paths.is_folder(Path(name)):
+        if re.search("[\ud800-\udfff]", str(Path(name).resolve())):  # it is written into runs, and printed
+            raise UserError(f"corpus {name!r}: its path holds bytes that are no text in UTF-8: rename the folder")
         _refuse_published(Path(name))
         return Card(**folders.described(Path(name)))
     if "/" in name:

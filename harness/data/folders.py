@@ -30,9 +30,10 @@ def described(folder: Path) -> dict[str, Any]:
     """What a card says of a folder: kind, layout, and what is known without a word of its owner. UserError names the ways to
     lay one out."""
     inside, kind = within_it(folder), sides(folder)
-    no_labels = sorted(part for part in inside if part.startswith("_")) if not kind else []
+    no_labels = sorted(within(folder / part, folder) for part in inside if part.startswith("_")) if not kind else []
     if not kind:
-        named = sorted(part for part in inside - {*no_labels} if files(folder / part))
+        holding = (part for part in inside if not part.startswith("_") and files(folder / part))
+        named = sorted(within(folder / part, folder) for part in holding)
         if wrong := [part for part in named if NO_LABEL.fullmatch(part)]:
             raise UserError(
                 f"corpus {str(folder)!r}: its folders {', '.join(wrong[:8])} are named as splits or sides of pairs are, not as "
@@ -108,7 +109,7 @@ def labels(root: Path, card: Card) -> list[Recording]:
     """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself. What a folder holds whose name
     begins with an underscore has no label."""
     below = [path for path in files(root) if path.parent != root]
-    found = [path for path in below if path.relative_to(root).parts[0] not in card.leave_out.folders]
+    found = [path for path in below if within(path, root).partition("/")[0] not in card.leave_out.folders]
     told = _told(root)
     voices, names = [_speaker(path, root, told) for path in found], [within(path, root) for path in found]
     by_speaker = len(set(voices) - {""}) >= FEWEST

@@ -54,7 +54,11 @@ def files(folder: Path) -> list[Path]:
 
 def within(path: Path, folder: Path) -> str:
     """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes."""
-    text = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")
+    return printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """The same, with a mark for every letter that cannot be written or printed."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.data import corpora
+from harness.data import audio, build, corpora
 from harness.data.bank import Bank, open_bank
 from harness.errors import UserError
 from tests.data import layouts
@@ -87,3 +94,122 @@ def test_folders_that_begin_with_an_underscore_are_no_labels_and_listed(tmp_path
     reasons = bank.left_out().set_index("clip").reason.to_dict()
     assert set(reasons) == {f"_background_noise_/{number}.wav" for number in range(3)}
     assert set(reasons.values()) == {"folder _background_noise_: a name that begins with _ is no label"}
+
+
+def wav(rate: int | None = None, container: str = "WAV") -> bytes:
+    """A recording; rate: what its header tells, whether or not that can be."""
+    file = io.BytesIO()
+    soundfile.write(file, next(layouts.speech(1.6)), 16_000, format=container)
+    content = bytearray(file.getvalue())
+    if rate is not None:
+        content[24:28] = rate.to_bytes(4, "little")
+    return bytes(content)
+
+
+def packet_of_nothing() -> bytes:
+    """A film without sound, as FFmpeg opens it."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 16
+        frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return file.getvalue()
+
+
+ODD = {  # contents by name, and the beginning of the reason; "" where the file is a recording like others
+    b"headerless.raw": (bytes(range(256)) * 8, "unreadable: has no header that tells its sampling rate"),
+    b"none.wav": (wav(0), "unreadable: "),
+    b"one.wav": (wav(1), "unreadable: its header tells a sampling rate of 1 Hz"),
+    b"absurd.wav": (wav(2**31 - 1), "unreadable: its header tells a sampling rate of 2,147,483,647 Hz"),
+    b"film.mp4": (packet_of_nothing(), "unreadable: "),
+    b"empty.raw": (b"", "empty"),
+    b"empty.g722": (b"", "too short"),
+    b"list.m3u8": (b"#EXTM3U\nclean.wav\n", "unreadable: "),
+    b"text.wav": (b"RIFF and no more", "unreadable: "),
+    b"\xff\xfe.wav": (b"no sound", "unreadable: "),
+    b"\xe9t\xe9.flac": (wav(container="FLAC"), ""),
+    b"new\nline.ogg": (wav(container="OGG"), ""),
+}
+
+
+def test_no_odd_file_ends_the_opening_of_a_folder(tmp_path):
+    labelled(tmp_path, "yes", "no")
+    for name, (content, _) in ODD.items():
+        Path(os.fsdecode(os.fsencode(tmp_path / "yes") + b"/" + name)).write_bytes(content)
+    bank = opened(tmp_path)
+    reasons = bank.left_out().set_index("clip").reason.to_dict()
+    clean = {name.decode(errors="replace").replace("\n", "\ufffd"): reason for name, (_, reason) in ODD.items()}
+    assert set(reasons) - {f"yes/{name}" for name in clean} == set()
+    for name, reason in clean.items():
+        if not reason:  # the same speech, which is used once
+            reason = "duplicate of " if f"yes/{name}" in reasons else ""
+        if reason:
+            assert reasons[f"yes/{name}"].startswith(reason), (name, reasons[f"yes/{name}"])
+    assert "\ufffdt\ufffd.flac" in "".join([*bank.clips["clip"], *reasons])
+
+
+def test_a_folder_whose_own_name_is_no_text_is_one_line(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    labelled(tmp_path / "a", "yes", "no")
+    (tmp_path / "a").rename(folder)
+    with pytest.raises(UserError, match="rename the folder") as caught:
+        corpora.card(str(folder))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "kind", [RuntimeError, TypeError, AttributeError, AssertionError, OverflowError, StopIteration]
+)
+def test_whatever_a_decoder_raises_is_a_reason(kind, tmp_path, monkeypatch):
+    labelled(tmp_path, "yes", "no")
+    (tmp_path / "yes" / "odd.wav").write_bytes(wav())
+
+    def decode(path, take):
+        if path.name == "odd.wav":
+            raise kind("of its \n own")
+        return audio.decode(path, take)
+
+    monkeypatch.setattr(build, "decode", decode)
+    (row,) = opened(tmp_path).left_out().itertuples()
+    assert (row.clip, row.reason) == ("yes/odd.wav", f"unreadable: {kind.__name__}: of its own")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_what_is_no_fault_of_a_file_ends_the_opening(error, tmp_path, monkeypatch):
+    labelled(tmp_path, "yes", "no")
+
+    def decode(path, take):
+        raise error
+
+    monkeypatch.setattr(build, "decode", decode)
+    with pytest.raises(type(error)) as caught:
+        opened(tmp_path)
+    assert caught.value is error
+
+
+damaged = st.tuples(
+    st.sampled_from(["WAV", "FLAC", "OGG", "AIFF", "W64", "CAF", "AU"]),
+    st.integers(0, 80),  # where: headers are more telling than samples
+    st.binary(min_size=1, max_size=12),
+    st.floats(0, 1),
+    st.sampled_from([".wav", ".raw", ".G722", ".mp3", ".mkv", ".m3u8", ".xyz", ""]),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(files=st.lists(damaged, min_size=4, max_size=12))
+def test_a_folder_with_damaged_files_opens_and_tells_of_each(files, tmp_path_factory):
+    root = tmp_path_factory.mktemp("fuzz")
+    labelled(root, "yes", "no")
+    for number, (container, where, junk, keep, suffix) in enumerate(files):
+        content = bytearray(wav(container=container))
+        content[where : where + len(junk)] = junk
+        (root / "yes" / f"damaged{number}{suffix}").write_bytes(content[: int(keep * len(content))])
+    bank = opened(root)
+    told = {*bank.clips["clip"].str.partition("#")[0], *bank.left_out()["clip"]}
+    assert {f"yes/damaged{number}{suffix}" for number, (*_, suffix) in enumerate(files)} <= told
+    assert all(reason.isprintable() for reason in bank.left_out().reason)
