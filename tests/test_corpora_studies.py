@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from harness.data import corpora
+from harness.data.recordings import splits
 from harness.models import registry
 from tests.conftest import here, settled
 from tests.data import layouts
@@ -68,6 +69,24 @@ def study(task: str, home: Path) -> str:
     }
     file.write_text(yaml.safe_dump(raw))
     return str(file)
+
+
+@pytest.mark.slow
+def test_a_study_runs_on_the_rest_of_a_small_folder_whose_only_test_recording_is_bad(
+    mine: Path, tmp_path: Path
+) -> None:
+    for number, clean in zip(range(4), layouts.speech(), strict=False):
+        layouts.write(tmp_path / "few" / "clean" / f"{number}.wav", clean)
+        layouts.write(tmp_path / "few" / "noisy" / f"{number}.wav", layouts.noisy(clean, number))
+    (tested,) = (name for name, split in splits(map(str, range(4))).items() if split == "test")
+    (tmp_path / "few" / "noisy" / f"{tested}.wav").write_bytes(b"no sound")
+    checked = here("data", "check", str(tmp_path / "few"), home=tmp_path / "home")
+    assert checked.returncode == 1
+    assert f"  left out: {tested}: noisy: unreadable: " in checked.stdout
+    options = ["--corpus", str(tmp_path / "few"), "--workers", "1", "--model", "mine", "--plugin", str(mine)]
+    done = here("worker", study("denoise", tmp_path), *options, home=tmp_path / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {tags["state"] for tags in settled(tmp_path / "home")} == {"finished"}
 
 
 @pytest.mark.parametrize("name", CORPORA)

@@ -80,7 +80,6 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Check recordings against their cards, and list what is left out and why. Exits with 1 where something is wrong."""
     from harness import paths
     from harness.bars import DataBar
-    from harness.data.bank import open_bank
     from harness.data.fetch import faults
 
     wrong = 0
@@ -93,7 +92,7 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         if found:
             continue
         with DataBar(terminal.console) as bar:
-            bank = open_bank(card, data_dir, terminal.say, bar)
+            bank = _listing_all(card, data_dir, bar)
         counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
         shares = ", ".join(
             f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
@@ -107,6 +106,19 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         wrong += 0 if card.contents else len(left_out)
     if wrong:
         raise typer.Exit(1)
+
+
+def _listing_all(card: Any, data_dir: Any, bar: Any) -> Any:
+    """The bank of a corpus. Where too few recordings can be used for one, each is listed before the error is."""
+    from harness.data.bank import open_bank
+    from harness.data.recordings import Unusable
+
+    try:
+        return open_bank(card, data_dir, terminal.say, bar)
+    except Unusable as error:
+        for clip, reason in error.left_out:
+            terminal.line(f"  left out: {clip}: {reason}")
+        raise
 
 
 @app.command("gate")

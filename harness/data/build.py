@@ -16,9 +16,10 @@ import torch
 
 from harness.data.audio import FRAME, SAMPLE_RATE, decode, frame_powers, level_of
 from harness.data.corpora import Card
+from harness.data.division import anew
 from harness.data.progress import Progress
-from harness.data.recordings import Recording, printable
-from harness.errors import UserError, full_disk
+from harness.data.recordings import Recording, Unusable, printable
+from harness.errors import full_disk
 
 GAP_SECONDS = (0.1, 0.3)
 SPECTRUM_SECONDS = 36_000  # ten hours tell the long-term spectrum of any speech
@@ -83,6 +84,21 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
 
     Clips are ordered by split and voice, those of one voice by the SHA-1 of their id, with seeded gaps between them.
     """
+    rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
+    if card.root is not None and (again := anew(recordings, left_out, root)) is not None:
+        rows, left_out, notes = _decoded_all(card, again, folder, progress)
+    listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
+    if not rows:
+        raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, root)
+    _describe(card, pd.DataFrame(rows), folder, len(left_out))
+    for name, table in (("left_out.csv", listed), ("notes.csv", notes)):
+        pd.DataFrame(table, columns=["clip", "reason"]).to_csv(folder / name, index=False)
+
+
+def _decoded_all(
+    card: Card, recordings: list[Recording], folder: Path, progress: Progress
+) -> tuple[list[dict], dict[int, str], list[tuple[str, str]]]:
+    """Write the tracks: rows of the table of clips, why a recording is left out, by its place, and notes of what is not."""
     order = sorted(range(len(recordings)), key=lambda place: _key(recordings[place]))
     rng, known = np.random.default_rng(0), Known(card)
     tracks = [
@@ -90,7 +106,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
     ]
     rows: list[dict] = []
     left_out: dict[int, str] = {}
-    notes: list[dict] = []
+    notes: list[tuple[str, str]] = []
     for done, place in enumerate(order, 1):
         recording, start = recordings[place], tracks[0].samples
         try:
@@ -101,7 +117,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
             left_out[place] = printable(" ".join(str(error).split()))
         else:
             rows += _clips(card, recording, heard, start)
-            notes += [{"clip": recording.clip, "reason": note} for note in noted]
+            notes += [(recording.clip, note) for note in noted]
             # Short noises run on: a window may be longer than any of them.
             gap = 0 if card.layout == "noise" else int(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
             for track in tracks:
@@ -109,13 +125,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
         progress(f"{card.name}: decoding", done, len(order))
     for track in tracks:
         track.close()
-    if not rows:
-        said = f"; the first of {len(left_out)}: {next(iter(left_out.values()))}" if left_out else ""
-        raise UserError(f"corpus {card.name!r}: no usable recording in {root}{said}")
-    _describe(card, pd.DataFrame(rows), folder, len(left_out))
-    listed = [{"clip": recordings[place].clip, "reason": left_out[place]} for place in sorted(left_out)]
-    for name, table in (("left_out.csv", listed), ("notes.csv", notes)):
-        pd.DataFrame(table, columns=["clip", "reason"]).to_csv(folder / name, index=False)
+    return rows, left_out, notes
 
 
 def _key(recording: Recording) -> tuple[str, str, str]:

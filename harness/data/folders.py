@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.recordings import PIECE, Recording, files, pair, paired, splits, within
+from harness.data.division import FEWEST, divided, few_of
+from harness.data.recordings import PIECE, Recording, files, pair, paired, within
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.data.corpora import Card
 
 SPEAKERS = "speakers.csv"
-FEWEST = 3  # groups to split: one for training, one for validation, one for the test
 WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
@@ -74,80 +76,46 @@ def sides(folder: Path) -> str:
 
 def pairs(root: Path, card: Card) -> list[Recording]:
     """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`."""
-    found, told = paired(root / "clean", root / "noisy"), _told(root)
-    voices = [_speaker(clean or noisy or root, root, told) for _, clean, noisy in found]
-    split_of = _split(root, voices, [name for name, *_ in found])
-    return [
-        pair(name, name, voice or "unknown", split, clean, noisy)
-        for (name, clean, noisy), voice, split in zip(found, voices, split_of, strict=True)
-    ]
+    told, made = _told(root), []
+    for name, clean, noisy in paired(root / "clean", root / "noisy"):
+        speaker = _speaker(clean or noisy or root, root, told)
+        made.append(replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker))
+    return divided(made)
 
 
 def speech(root: Path, card: Card) -> list[Recording]:
     """`speech/[speaker/]<name>`, or `clean/` where there is no `speech/`."""
     folder = root / "speech" if (root / "speech").is_dir() else root / "clean"
-    found, told = files(folder), _told(root)
-    voices, names = [_speaker(path, root, told) for path in found], [within(path, folder) for path in found]
-    split_of = _split(root, voices, names)
-    return [
-        Recording(name, name, voice or "unknown", split, path, piece=PIECE)
-        for path, name, voice, split in zip(found, names, voices, split_of, strict=True)
-    ]
+    told, made = _told(root), []
+    for path in files(folder):
+        name, speaker = within(path, folder), _speaker(path, root, told)
+        made.append(Recording(name, name, speaker or "unknown", "", path, piece=PIECE, speaker=speaker))
+    return divided(made)
 
 
 def noise(root: Path, card: Card) -> list[Recording]:
     """Whatever lies in a folder. Recordings of a split run on from one to the next: one alone may be shorter than a clip."""
-    found = files(root)
-    names = [within(path, root) for path in found]
-    split_of = _split(root, [""] * len(names), names)
-    return [
-        Recording(name, name, "noise", split, path) for path, name, split in zip(found, names, split_of, strict=True)
-    ]
+    return divided([Recording(name := within(path, root), name, "noise", "", path) for path in files(root)])
 
 
 def labels(root: Path, card: Card) -> list[Recording]:
     """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself. What a folder holds whose name
     begins with an underscore has no label."""
-    below = [path for path in files(root) if path.parent != root]
-    found = [path for path in below if within(path, root).partition("/")[0] not in card.leave_out.folders]
-    told = _told(root)
-    voices, names = [_speaker(path, root, told) for path in found], [within(path, root) for path in found]
-    by_speaker = len(set(voices) - {""}) >= FEWEST
-    split_of = dict(zip(names, _split(root, voices, names), strict=True))
-    made = []
-    for label in sorted({name.partition("/")[0] for name in names}):
-        own = [
-            (path, name, voice)
-            for path, name, voice in zip(found, names, voices, strict=True)
-            if name.startswith(f"{label}/")
-        ]
-        if not by_speaker:
-            split_of |= splits(name for _, name, _ in own)
-        fault = f"its label {label!r} has fewer than {FEWEST} recordings" if len(own) < FEWEST else ""
-        made += [
-            Recording(name, name, voice or name, split_of[name], path, label=label, fault=fault)
-            for path, name, voice in own
-        ]
-    return made + [_unlabelled(path, root) for path in sorted({*below} - {*found})]
+    told, made, others = _told(root), [], []
+    for path in (path for path in files(root) if path.parent != root):
+        name, speaker = within(path, root), _speaker(path, root, told)
+        label = name.partition("/")[0]
+        if label in card.leave_out.folders:
+            others.append(_unlabelled(path, name, label))
+        else:
+            made.append(Recording(name, name, speaker or name, "", path, label=label, speaker=speaker))
+    each = Counter(recording.label for recording in made)
+    few = {label: few_of(label) for label, count in each.items() if count < FEWEST}
+    return [replace(one, fault=few.get(one.label, "")) for one in divided(made)] + others
 
 
-def _unlabelled(path: Path, root: Path) -> Recording:
-    name = within(path, root)
-    fault = f"folder {name.partition('/')[0]}: a name that begins with _ is no label"
-    return Recording(name, name, name, "train", path, fault=fault)
-
-
-def _split(root: Path, voices: list[str], names: list[str]) -> list[str]:
-    """The split of each recording: by who speaks where that is known of enough, else by its name."""
-    groups = [voice or name for voice, name in zip(voices, names, strict=True)]
-    if len(set(voices) - {""}) < FEWEST:
-        groups = names
-    if len(set(groups)) < FEWEST:
-        raise UserError(
-            f"corpus {str(root)!r}: {len(names)} recordings are too few: training, validation and test need one each at least"
-        )
-    split_of = splits(groups)
-    return [split_of[group] for group in groups]
+def _unlabelled(path: Path, name: str, label: str) -> Recording:
+    return Recording(name, name, name, "train", path, fault=f"folder {label}: a name that begins with _ is no label")
 
 
 def _told(root: Path) -> dict[str, str]:

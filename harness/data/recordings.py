@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import UserError
+
 # What lies beside recordings without being one. Everything else is tried, whatever its name ends in.
 ABOUT = frozenset(
     f".{ending}"
@@ -22,7 +24,8 @@ LONGEST = 30.0  # seconds: the longest piece that a pair is judged in
 
 @dataclass(frozen=True)
 class Recording:
-    """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds.
+    """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds;
+    speaker: who speaks, in a folder of one's own where somebody says so.
 
     noisy: the same speech in noise; label: its class; fault: why it cannot be used; piece: seconds beyond which it is cut into
     pieces of equal length; noise, snr: of a pair, where its corpus tells them.
@@ -39,6 +42,17 @@ class Recording:
     piece: float = math.inf
     noise: str = ""
     snr: float = math.nan
+    speaker: str = ""
+
+
+class Unusable(UserError):
+    """Too few recordings can be used. left_out: why not, of every one that cannot, by its clip."""
+
+    def __init__(self, what: str, left_out: list[tuple[str, str]], root: Path) -> None:
+        said = f"; the first of {len(left_out)}: {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        more = f"; all of them: harness data check {root}" if len(left_out) > 1 else ""
+        super().__init__(f"{what}{said}{more}")
+        self.left_out = left_out
 
 
 def files(folder: Path) -> list[Path]:

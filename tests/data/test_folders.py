@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from harness.data import audio, build, corpora
 from harness.data.bank import Bank, open_bank
 from harness.errors import UserError
+from tests.conftest import here
 from tests.data import layouts
 from tests.data.layouts import write
 
@@ -213,3 +214,83 @@ def test_a_folder_with_damaged_files_opens_and_tells_of_each(files, tmp_path_fac
     told = {*bank.clips["clip"].str.partition("#")[0], *bank.left_out()["clip"]}
     assert {f"yes/damaged{number}{suffix}" for number, (*_, suffix) in enumerate(files)} <= told
     assert all(reason.isprintable() for reason in bank.left_out().reason)
+
+
+HEALTHY = {  # of each layout: what is not for training, in results that are published
+    "pairs": {"s0/0.wav": "test", "s2/6.wav": "validation"},
+    "speech_and_noise": {"1.flac": "test", "5.flac": "validation"},
+    "labelled": {"left/2.wav": "test", "left/5.wav": "validation"},
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_the_splits_of_a_whole_folder_stay_what_they_are(name, tmp_path):
+    layouts.OWN[name](tmp_path)
+    split = opened(tmp_path).clips.set_index("name").split
+    for clip, expected in HEALTHY[name].items():
+        assert split[clip.removesuffix(".wav") if name == "pairs" else clip] == expected
+    assert (split != "train").sum() == {"pairs": 6, "speech_and_noise": 2, "labelled": 4}[name]
+
+
+def few(kind: str, root: Path) -> Path:
+    """Four recordings, of which one alone is for the test and one for validation; the folder in which they lie."""
+    if kind == "labels":
+        labelled(root, "yes", "no", each=4)
+        return root / "yes"
+    for number, clean in zip(range(4), layouts.speech(1.6), strict=False):
+        write(root / "clean" / f"{number}.wav", clean)
+        if kind == "pairs":
+            write(root / "noisy" / f"{number}.wav", layouts.noisy(clean, number))
+    return root / ("noisy" if kind == "pairs" else "clean")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("kind", ["pairs", "speech", "labels"])
+def test_one_bad_file_of_four_leaves_recordings_for_every_split(kind, split, tmp_path):
+    files = few(kind, tmp_path)
+    before = opened(tmp_path).clips.set_index("name").split
+    own = before[before.index.str.startswith("yes/")] if kind == "labels" else before
+    (bad,) = own.index[own == split]
+    (files / f"{Path(bad).stem}.wav").write_bytes(b"no sound")
+    bank = opened(tmp_path)
+    assert list(bank.left_out()["clip"]) == [bad]
+    after = bank.clips.set_index("name").split
+    assert set(after[after.index.isin(own.index)]) == {"train", "validation", "test"}
+    assert set(bank.regions) == {"train", "validation", "test"}
+    others = before[~before.index.isin(own.index)]  # the other label stays as it was
+    assert after[others.index].equals(others)
+
+
+def test_one_bad_file_of_many_moves_no_other(tmp_path):
+    layouts.speech_and_noise(tmp_path)
+    before = opened(tmp_path).clips.set_index("name").split
+    (tmp_path / "speech" / "7.flac").write_bytes(b"no sound")
+    after = opened(tmp_path).clips.set_index("name").split
+    assert after.equals(before[after.index])
+    assert len(after) == len(before) - 1
+
+
+def test_a_label_with_too_few_left_is_left_out_with_its_reason(tmp_path):
+    labelled(tmp_path, "yes", "no", "maybe")
+    (tmp_path / "maybe" / "1.wav").write_bytes(b"no sound")
+    bank = opened(tmp_path)
+    assert set(bank.clips.label) == {"yes", "no"}
+    reasons = bank.left_out().set_index("clip").reason
+    assert reasons["maybe/1.wav"].startswith("unreadable")
+    assert reasons["maybe/0.wav"] == "its label 'maybe' has fewer than 3 recordings that can be used"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [(2, "2 of 4 recordings that can be used are too few"), (4, "no usable rec")]
+)
+def test_where_too_few_can_be_used_the_check_lists_every_one_first(bad, message, tmp_path):
+    few("speech", tmp_path / "mine")
+    for number in range(bad):
+        (tmp_path / "mine" / "clean" / f"{number}.wav").write_bytes(b"no sound")
+    done = here("data", "check", str(tmp_path / "mine"), home=tmp_path / "home")
+    assert done.returncode == 2
+    for number in range(bad):
+        assert f"  left out: {number}.wav: unreadable: " in done.stdout
+    assert message in " ".join(done.stderr.split())
+    assert f"the first of {bad}: 0.wav: unreadable" in " ".join(done.stderr.split())
+    assert "harness data check" in done.stderr
