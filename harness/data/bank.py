@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from harness.data.corpora import Card
 from harness.data.fetch import recordings
 from harness.data.layouts import READERS
 from harness.data.progress import Progress, unseen
+from harness.data.recordings import walk
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
@@ -173,12 +174,19 @@ def open_bank(
 
 
 def _listing(root: Path) -> str:
-    """Hash of a folder's path and of the names, sizes and times of all files below it."""
+    """Hash of a folder's path and of the names, sizes and times of all files below it, and behind links in it."""
     hashed = hashlib.sha256(os.fsencode(root))
-    for path in sorted(root.rglob("*")):
-        about = path.stat() if path.exists() else path.lstat()  # a link may lead nowhere
-        hashed.update(os.fsencode(f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}\n"))
+    for path in sorted(walk(root)):
+        hashed.update(os.fsencode(f"{path.relative_to(root)} {_about(path)}\n"))
     return hashed.hexdigest()[:12]
+
+
+def _about(path: Path) -> str:
+    for look in (path.stat, path.lstat):  # a link may lead nowhere
+        with suppress(OSError):
+            about = look()
+            return f"{about.st_size} {about.st_mtime_ns}"
+    return "cannot be reached"
 
 
 def opened(card: Card, folder: Path) -> Bank:

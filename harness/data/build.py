@@ -184,6 +184,8 @@ def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known
         raise ValueError(f"unequal length: clean {seconds[0]:.3f} s, noisy {seconds[1]:.3f} s")
     if (level := level_of(heard[0].power())) < card.leave_out.quieter_than:
         raise ValueError(f"silent ({level:.0f} dBFS)")
+    if len(heard) > 1 and (level := level_of(heard[1].power())) < card.leave_out.quieter_than:
+        raise ValueError(f"noisy: silent ({level:.0f} dBFS)")
     if not card.contents:  # a card that knows every recording knows what it wants
         noted += known.faults(recording, [one.hashed.digest() for one in heard])
     if card.root is not None and noted:

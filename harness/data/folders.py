@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.division import FEWEST, divided, few_of
 from harness.data.recordings import PIECE, Recording, files, pair, paired, within
+from harness.data.strays import strays
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,38 +81,48 @@ def pairs(root: Path, card: Card) -> list[Recording]:
     for name, clean, noisy in paired(root / "clean", root / "noisy"):
         speaker = _speaker(clean or noisy or root, root, told)
         made.append(replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker))
-    return divided(made)
+    taken = [path for one in made for path in (one.path, one.noisy) if path is not None]
+    return divided(made) + strays(root, taken, ("clean", "noisy"))
 
 
 def speech(root: Path, card: Card) -> list[Recording]:
     """`speech/[speaker/]<name>`, or `clean/` where there is no `speech/`."""
     folder = root / "speech" if (root / "speech").is_dir() else root / "clean"
-    told, made = _told(root), []
+    told = _told(root)
+    made: dict[str, Recording] = {}
     for path in files(folder):
         name, speaker = within(path, folder), _speaker(path, root, told)
-        made.append(Recording(name, name, speaker or "unknown", "", path, piece=PIECE, speaker=speaker))
-    return divided(made)
+        made.setdefault(name, Recording(name, name, speaker or "unknown", "", path, piece=PIECE, speaker=speaker))
+    found = divided(list(made.values()))
+    return found + strays(root, (one.path for one in found), (folder.name,), "noise" if card.own_noise else "")
 
 
 def noise(root: Path, card: Card) -> list[Recording]:
     """Whatever lies in a folder. Recordings of a split run on from one to the next: one alone may be shorter than a clip."""
-    return divided([Recording(name := within(path, root), name, "noise", "", path) for path in files(root)])
+    made: dict[str, Recording] = {}
+    for path in files(root):
+        made.setdefault(name := within(path, root), Recording(name, name, "noise", "", path))
+    return divided(list(made.values())) + strays(root, (one.path for one in made.values()), ())
 
 
 def labels(root: Path, card: Card) -> list[Recording]:
     """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself. What a folder holds whose name
     begins with an underscore has no label."""
-    told, made, others = _told(root), [], []
+    told = _told(root)
+    made: dict[str, Recording] = {}
+    others: dict[str, Recording] = {}
     for path in (path for path in files(root) if path.parent != root):
         name, speaker = within(path, root), _speaker(path, root, told)
         label = name.partition("/")[0]
         if label in card.leave_out.folders:
-            others.append(_unlabelled(path, name, label))
+            others.setdefault(name, _unlabelled(path, name, label))
         else:
-            made.append(Recording(name, name, speaker or name, "", path, label=label, speaker=speaker))
-    each = Counter(recording.label for recording in made)
+            made.setdefault(name, Recording(name, name, speaker or name, "", path, label=label, speaker=speaker))
+    each = Counter(recording.label for recording in made.values())
     few = {label: few_of(label) for label, count in each.items() if count < FEWEST}
-    return [replace(one, fault=few.get(one.label, "")) for one in divided(made)] + others
+    found = [replace(one, fault=few.get(one.label, "")) for one in divided(list(made.values()))]
+    found += others.values()
+    return found + strays(root, (one.path for one in found), ())
 
 
 def _unlabelled(path: Path, name: str, label: str) -> Recording:

@@ -55,14 +55,55 @@ class Unusable(UserError):
         self.left_out = left_out
 
 
+def walk(folder: Path) -> dict[Path, str]:
+    """All below a folder, and below the folders that are linked there, each with why it cannot be read ("" where it can)."""
+    found: dict[Path, str] = {}
+    tops, waiting = [os.path.realpath(folder)], [folder] if folder.is_dir() else []
+    for here in waiting:  # grows meanwhile
+        try:
+            with os.scandir(here) as entries:
+                # What is plainly a file is not asked about again, which a slow disk would feel.
+                names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
+        except OSError as error:
+            found[here] = f"cannot be opened: {error.strerror}"
+            continue
+        for path, plain in ((here / name, plain) for name, plain in names):
+            found[path] = ""
+            if plain:
+                continue
+            if os.path.isdir(path):
+                target = os.path.realpath(path) if os.path.islink(path) else ""
+                # What is read by its own path is not read again by a link, and no link leads around in a circle.
+                if target and (any(_inside(target, top) for top in tops) or _inside(tops[0], target)):
+                    found[path] = "a link to a folder that is read already"
+                    continue
+                tops += [target] if target else []
+                waiting.append(path)
+            elif not os.path.isfile(path):
+                linked = "a link that leads nowhere" if os.path.islink(path) else "cannot be reached"
+                found[path] = "neither a file nor a folder" if os.path.exists(path) else linked
+    return found
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def may_be(path: Path) -> bool:
+    """Whether a name may be that of a recording."""
+    return path.suffix.lower() not in ABOUT
+
+
 def files(folder: Path) -> list[Path]:
     """All that may be a recording in a folder and below, sorted by its path."""
     return sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in ABOUT
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        for path, trouble in walk(folder).items()
+        if not trouble and may_be(path) and not hidden(path, folder) and path.is_file()
     )
 
 

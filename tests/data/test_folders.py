@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -294,3 +295,106 @@ def test_where_too_few_can_be_used_the_check_lists_every_one_first(bad, message,
     assert message in " ".join(done.stderr.split())
     assert f"the first of {bad}: 0.wav: unreadable" in " ".join(done.stderr.split())
     assert "harness data check" in done.stderr
+
+
+def reasons_of(root: Path) -> dict[str, str]:
+    return opened(root).left_out().set_index("clip").reason.to_dict()
+
+
+def test_whatever_lies_beside_the_recordings_is_listed_with_its_reason(tmp_path):
+    root = tmp_path / "mine"
+    layouts.pairs(root)
+    sound, more = wav(), layouts.speech(2.2)
+    for name in (
+        "clean/s1/4.flac",  # beside 4.wav
+        "clean/s1/x_fileid_7.wav",
+        "clean/s2/y_fileid_7.wav",
+        "stray.wav",
+        "others/deep/er.mp3",
+        "others/more.wav",
+        "clean/.old.wav",
+        ".git/object",
+        "clean/._4.wav",
+        "clean/.DS_Store",
+        "LICENSE",
+        "notes.txt",
+        "speakers/list.csv",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(sound)
+    write(root / "noisy" / "s1" / "z_fileid_7.wav", next(layouts.speech(1.6)) + 0.01)
+    (root / "clean" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (root / "clean" / "round").symlink_to(root)
+    os.mkfifo(root / "noisy" / "pipe.wav")
+    clean = next(more)
+    write(root / "clean" / "mute.wav", clean)
+    write(root / "noisy" / "mute.wav", np.zeros(len(clean)))
+    beside = "in none of the folders that are read: clean/, noisy/"
+    again = "has the name, or the fileid, of another recording"
+    assert reasons_of(root) == {
+        "clean/s1/4.wav": again,
+        "clean/s2/y_fileid_7.wav": again,
+        "stray.wav": beside,
+        "others/": f"2 of its files: {beside}",
+        "clean/.old.wav": "hidden: its path has a name that begins with a dot",
+        "clean/gone.wav": "a link that leads nowhere",
+        "clean/round": "a link to a folder that is read already",
+        "noisy/pipe.wav": "neither a file nor a folder",
+        "mute": "noisy: silent (-inf dBFS)",
+    }
+
+
+def test_every_side_of_a_folder_may_be_a_link_and_what_lies_behind_is_read_when_it_changes(tmp_path):
+    layouts.speech_and_noise(tmp_path / "real")
+    labelled(tmp_path / "far", "a", "b")
+    mine, words = tmp_path / "mine", tmp_path / "words"
+    mine.mkdir()
+    words.mkdir()
+    for side in ("speech", "noise"):
+        (mine / side).symlink_to(tmp_path / "real" / side)
+    for label in ("a", "b"):
+        (words / label).symlink_to(tmp_path / "far" / label)
+        (tmp_path / "far" / label / "back").symlink_to(words)  # around in a circle
+    (tmp_path / "far" / "a" / "deep").symlink_to(tmp_path / "deep")
+    (tmp_path / "deep").mkdir()
+    for folder, behind in ((mine, tmp_path / "real" / "speech"), (words, tmp_path / "deep")):
+        before = opened(folder)
+        write(behind / "more.wav", next(layouts.speech(1.9)))
+        after = opened(folder)
+        assert len(after.clips) == len(before.clips) + 1
+        said = reasons_of(folder)
+        assert said == dict.fromkeys(said, "a link to a folder that is read already")
+        assert set(said) == ({"a/back", "b/back"} if folder == words else set())
+
+
+def test_a_folder_within_it_may_be_the_one_that_a_side_is_linked_to(tmp_path):
+    layouts.pairs(tmp_path / "pool")
+    for side in ("clean", "noisy"):
+        (tmp_path / side).symlink_to(tmp_path / "pool" / side)
+    assert reasons_of(tmp_path) == {}
+    assert len(opened(tmp_path).clips) == 12
+
+
+def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
+    layouts.speech_and_noise(tmp_path)
+    (tmp_path / "speech" / "secret").mkdir()
+    scan = os.scandir
+
+    def refused(path):
+        if Path(path).name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert reasons_of(tmp_path) == {"speech/secret": "cannot be opened: Permission denied"}
+
+
+def test_a_folder_without_links_is_known_by_what_it_was_known_by_before(tmp_path):
+    layouts.speech_and_noise(tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    hashed = hashlib.sha256(str(tmp_path).encode())
+    for path in sorted(tmp_path.rglob("*")):
+        about = path.stat() if path.exists() else path.lstat()
+        hashed.update(f"{path.relative_to(tmp_path)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    assert hashed.hexdigest()[:12] in opened(tmp_path).folder.name
