@@ -116,3 +116,10 @@ def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path:
         checked = here("data", "check", corpus, home=tmp_path / "home")
         assert checked.returncode == 1
         assert "  left out: left/bad.wav: unreadable: " in checked.stdout
+        unnamed = "nobody is named who speaks: the test may share speakers with training"
+        for told in (done, checked):
+            assert "labelled: labels: left, right\n" in told.stdout
+            assert f"labelled: {unnamed}\n" in told.stdout
+        assert here("report", home=tmp_path / "home").returncode == 0
+        pages = "".join(page.read_text() for page in (tmp_path / "home" / "reports").rglob("*.html"))
+        assert unnamed[1:] in pages

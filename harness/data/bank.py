@@ -117,6 +117,10 @@ class Bank:
         """Recordings that entered it although something is wrong with them."""
         return pd.read_csv(self.folder / "notes.csv", dtype=str, keep_default_na=False)
 
+    def remarks(self) -> list[str]:
+        """What is to be known, of a folder of one's own, before its results are believed."""
+        return json.loads((self.folder / "bank.json").read_text()).get("remarks", [])
+
 
 def buffer(device: torch.device, *shape: int) -> torch.Tensor:
     """Room on the CPU for int16 samples bound for a device: each is written, and sent, no more often than need be."""
@@ -170,6 +174,8 @@ def open_bank(
     bank = opened(card, folder)
     if card.root is not None and card.kind == "labels":
         say(f"{card.name}: labels: {', '.join(sorted(set(bank.clips.label)))}")
+    for remark in bank.remarks():
+        say(f"{card.name}: {remark}")
     return bank
 
 

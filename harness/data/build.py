@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from harness.data.corpora import Card
 from harness.data.division import anew
 from harness.data.progress import Progress
 from harness.data.recordings import Recording, Unusable, printable
+from harness.data.speakers import remarks
 from harness.errors import full_disk
 
 GAP_SECONDS = (0.1, 0.3)
@@ -86,11 +88,15 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
     """
     rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
     if card.root is not None and (again := anew(recordings, left_out, root)) is not None:
-        rows, left_out, notes = _decoded_all(card, again, folder, progress)
+        recordings = again
+        rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
     listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
     if not rows:
         raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, root)
-    _describe(card, pd.DataFrame(rows), folder, len(left_out))
+    about: dict[str, Any] = {"left_out": len(left_out)}
+    if card.root is not None and card.kind != "noise":
+        about |= {"remarks": remarks(root, recordings, left_out)}
+    _describe(card, pd.DataFrame(rows), folder, about)
     for name, table in (("left_out.csv", listed), ("notes.csv", notes)):
         pd.DataFrame(table, columns=["clip", "reason"]).to_csv(folder / name, index=False)
 
@@ -210,7 +216,7 @@ def _clips(card: Card, recording: Recording, heard: Heard, start: int) -> Iterat
         yield row | ({"noise": recording.noise, "snr": recording.snr} if card.kind == "pairs" else {})
 
 
-def _describe(card: Card, clips: pd.DataFrame, folder: Path, left_out: int) -> None:
+def _describe(card: Card, clips: pd.DataFrame, folder: Path, about: dict[str, Any]) -> None:
     """Write what is known of a bank's samples: the table of clips, the spectrum of its speech, and the hash of all."""
     clips.to_csv(folder / "clips.csv", index=False)
     samples = np.load(folder / "samples.npy", mmap_mode="r")
@@ -228,8 +234,8 @@ def _describe(card: Card, clips: pd.DataFrame, folder: Path, left_out: int) -> N
         spectrum = np.array([float(f"{value:.4g}") for value in power], np.float32)
         np.save(folder / "spectrum.npy", spectrum)
         hashed.update(spectrum.tobytes())
-    about = {"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": left_out}
-    (folder / "bank.json").write_text(json.dumps(about))
+    found = {"digest": hashed.hexdigest()[:16], "clips": len(clips)}
+    (folder / "bank.json").write_text(json.dumps(found | about))
 
 
 def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:

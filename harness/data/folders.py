@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.division import FEWEST, divided, few_of
 from harness.data.recordings import PIECE, Recording, files, pair, paired, within
+from harness.data.speakers import speakers
 from harness.data.strays import strays
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.data.corpora import Card
 
-SPEAKERS = "speakers.csv"
 WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
@@ -77,73 +77,64 @@ def sides(folder: Path) -> str:
 
 def pairs(root: Path, card: Card) -> list[Recording]:
     """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`."""
-    told, made = _told(root), []
-    for name, clean, noisy in paired(root / "clean", root / "noisy"):
-        speaker = _speaker(clean or noisy or root, root, told)
-        made.append(replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker))
-    taken = [path for one in made for path in (one.path, one.noisy) if path is not None]
-    return divided(made) + strays(root, taken, ("clean", "noisy"))
+    found = paired(root / "clean", root / "noisy")
+    sides = [tuple(filter(None, both)) for _, *both in found]
+    made = [
+        replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker)
+        for (name, clean, noisy), speaker in zip(found, speakers(root, sides), strict=True)
+    ]
+    return divided(made) + strays(root, (path for both in sides for path in both), ("clean", "noisy"))
 
 
 def speech(root: Path, card: Card) -> list[Recording]:
     """`speech/[speaker/]<name>`, or `clean/` where there is no `speech/`."""
     folder = root / "speech" if (root / "speech").is_dir() else root / "clean"
-    told = _told(root)
-    made: dict[str, Recording] = {}
-    for path in files(folder):
-        name, speaker = within(path, folder), _speaker(path, root, told)
-        made.setdefault(name, Recording(name, name, speaker or "unknown", "", path, piece=PIECE, speaker=speaker))
-    found = divided(list(made.values()))
-    return found + strays(root, (one.path for one in found), (folder.name,), "noise" if card.own_noise else "")
+    found = _named(files(folder), folder)
+    made = [
+        Recording(name, name, speaker or "unknown", "", path, piece=PIECE, speaker=speaker)
+        for (name, path), speaker in zip(found.items(), _speakers(root, found), strict=True)
+    ]
+    return divided(made) + strays(root, found.values(), (folder.name,), "noise" if card.own_noise else "")
 
 
 def noise(root: Path, card: Card) -> list[Recording]:
     """Whatever lies in a folder. Recordings of a split run on from one to the next: one alone may be shorter than a clip."""
-    made: dict[str, Recording] = {}
-    for path in files(root):
-        made.setdefault(name := within(path, root), Recording(name, name, "noise", "", path))
-    return divided(list(made.values())) + strays(root, (one.path for one in made.values()), ())
+    found = _named(files(root), root)
+    made = [Recording(name, name, "noise", "", path) for name, path in found.items()]
+    return divided(made) + strays(root, found.values(), ())
 
 
 def labels(root: Path, card: Card) -> list[Recording]:
     """`<label>/[speaker/]<name>`. Where nobody says who speaks, every label is split by itself. What a folder holds whose name
     begins with an underscore has no label."""
-    told = _told(root)
-    made: dict[str, Recording] = {}
-    others: dict[str, Recording] = {}
-    for path in (path for path in files(root) if path.parent != root):
-        name, speaker = within(path, root), _speaker(path, root, told)
-        label = name.partition("/")[0]
-        if label in card.leave_out.folders:
-            others.setdefault(name, _unlabelled(path, name, label))
-        else:
-            made.setdefault(name, Recording(name, name, speaker or name, "", path, label=label, speaker=speaker))
-    each = Counter(recording.label for recording in made.values())
+    below = _named((path for path in files(root) if path.parent != root), root)
+    found = {name: path for name, path in below.items() if name.partition("/")[0] not in card.leave_out.folders}
+    made = [
+        Recording(name, name, speaker or name, "", path, label=name.partition("/")[0], speaker=speaker)
+        for (name, path), speaker in zip(found.items(), _speakers(root, found), strict=True)
+    ]
+    each = Counter(recording.label for recording in made)
     few = {label: few_of(label) for label, count in each.items() if count < FEWEST}
-    found = [replace(one, fault=few.get(one.label, "")) for one in divided(list(made.values()))]
-    found += others.values()
-    return found + strays(root, (one.path for one in found), ())
+    others = [_unlabelled(path, name) for name, path in below.items() if name not in found]
+    return (
+        [replace(one, fault=few.get(one.label, "")) for one in divided(made)]
+        + others
+        + strays(root, below.values(), ())
+    )
 
 
-def _unlabelled(path: Path, name: str, label: str) -> Recording:
-    return Recording(name, name, name, "train", path, fault=f"folder {label}: a name that begins with _ is no label")
+def _named(paths: Iterable[Path], folder: Path) -> dict[str, Path]:
+    """By their names within a folder, which those that are no text may share: the first of them then bears it."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        named.setdefault(within(path, folder), path)
+    return named
 
 
-def _told(root: Path) -> dict[str, str]:
-    """Speakers by file, from `speakers.csv`, where there is one."""
-    if not (root / SPEAKERS).is_file():
-        return {}
-    with open(root / SPEAKERS, newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "speaker"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{root / SPEAKERS}: its first line must be: file,speaker")
-        return {Path(row["file"] or "").as_posix(): row["speaker"] or "" for row in reader}
+def _speakers(root: Path, found: Mapping[str, Path]) -> list[str]:
+    return speakers(root, [(path,) for path in found.values()])
 
 
-def _speaker(path: Path, root: Path, told: dict[str, str]) -> str:
-    """Who speaks: by the table (which may name a file by its path, the path without the first folder, or its name), or by the
-    folder below the first; "" where nobody says so."""
-    name = within(path, root)
-    rest = name.partition("/")[2]
-    told_of = (told[key] for key in (name, rest, path.name) if told.get(key))
-    return next(told_of, rest.partition("/")[0] if "/" in rest else "")
+def _unlabelled(path: Path, name: str) -> Recording:
+    fault = f"folder {name.partition('/')[0]}: a name that begins with _ is no label"
+    return Recording(name, name, name, "train", path, fault=fault)

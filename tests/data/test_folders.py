@@ -86,7 +86,7 @@ def test_words_that_only_begin_like_a_split_are_labels(names, tmp_path):
     labelled(tmp_path, *names)
     said: list[str] = []
     assert set(opened(tmp_path, said).clips.label) == {*names}
-    assert said[-1] == f"{tmp_path.name}: labels: {', '.join(sorted(names))}"
+    assert said[1] == f"{tmp_path.name}: labels: {', '.join(sorted(names))}"
 
 
 def test_folders_that_begin_with_an_underscore_are_no_labels_and_listed(tmp_path):
@@ -398,3 +398,23 @@ def test_a_folder_without_links_is_known_by_what_it_was_known_by_before(tmp_path
         about = path.stat() if path.exists() else path.lstat()
         hashed.update(f"{path.relative_to(tmp_path)} {about.st_size} {about.st_mtime_ns}\n".encode())
     assert hashed.hexdigest()[:12] in opened(tmp_path).folder.name
+
+
+def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_opening(tmp_path):
+    for number, clean in zip(range(6), layouts.speech(1.6), strict=False):
+        write(tmp_path / "speech" / f"{number}.wav", clean)
+    rows = [f"speech\\{number},{who}" for number, who in enumerate("aabb")]
+    (tmp_path / "speakers.csv").write_text("\n".join(["file,speaker", *rows, "gone.wav,c", "lost.wav,d"]))
+    expected = [
+        "2 rows name no recording in speakers.csv, the first in line 6",
+        "only 2 speakers are named: the test shares them with training",
+    ]
+    for _ in range(2):
+        said: list[str] = []
+        bank = opened(tmp_path, said)
+        assert bank.remarks() == expected
+        assert said[-2:] == [f"{tmp_path.name}: {remark}" for remark in expected]
+    assert set(bank.clips.voice) == {"a", "b", "unknown"}
+    (tmp_path / "speech" / "3.wav").write_bytes(b"no sound")
+    (tmp_path / "speech" / "2.wav").write_bytes(b"no sound")
+    assert "only 1 speaker is named: the test shares him with training" in opened(tmp_path).remarks()
