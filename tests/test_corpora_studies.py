@@ -76,14 +76,14 @@ def test_a_study_runs_on_the_rest_of_a_small_folder_whose_only_test_recording_is
     mine: Path, tmp_path: Path
 ) -> None:
     for number, clean in zip(range(4), layouts.speech(), strict=False):
-        layouts.write(tmp_path / "few" / "clean" / f"{number}.wav", clean)
-        layouts.write(tmp_path / "few" / "noisy" / f"{number}.wav", layouts.noisy(clean, number))
+        layouts.write(tmp_path / "my few" / "clean" / f"{number}.wav", clean)
+        layouts.write(tmp_path / "my few" / "noisy" / f"{number}.wav", layouts.noisy(clean, number))
     (tested,) = (name for name, split in splits(map(str, range(4))).items() if split == "test")
-    (tmp_path / "few" / "noisy" / f"{tested}.wav").write_bytes(b"no sound")
-    checked = here("data", "check", str(tmp_path / "few"), home=tmp_path / "home")
+    (tmp_path / "my few" / "noisy" / f"{tested}.wav").write_bytes(b"no sound")
+    checked = here("data", "check", str(tmp_path / "my few"), home=tmp_path / "home")
     assert checked.returncode == 1
     assert f"  left out: {tested}: noisy: unreadable: " in checked.stdout
-    options = ["--corpus", str(tmp_path / "few"), "--workers", "1", "--model", "mine", "--plugin", str(mine)]
+    options = ["--corpus", str(tmp_path / "my few"), "--workers", "1", "--model", "mine", "--plugin", str(mine)]
     done = here("worker", study("denoise", tmp_path), *options, home=tmp_path / "home")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {tags["state"] for tags in settled(tmp_path / "home")} == {"finished"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -65,9 +66,9 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
             bank = open_bank(card, data_dir, terminal.say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
-        where = card.root or card.name
+        where = card.name if card.root is None else card.root.parent if card.kind == "noise" else card.root
         terminal.say(
-            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {where}"
+            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {shlex.quote(str(where))}"
         )
     for name in [] if names else corpora.names("words"):
         with DataBar(terminal.console) as bar:

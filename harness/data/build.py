@@ -87,12 +87,14 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
     Clips are ordered by split and voice, those of one voice by the SHA-1 of their id, with seeded gaps between them.
     """
     rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
-    if card.root is not None and (again := anew(recordings, left_out, root)) is not None:
+    # What to check: noise beside the speech of a folder of one's own has no name of its own.
+    corpus = card.name if card.root is None else card.root.parent if card.kind == "noise" else card.root
+    if card.root is not None and (again := anew(recordings, left_out, root, corpus)) is not None:
         recordings = again
         rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
     listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
     if not rows:
-        raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, root)
+        raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, corpus)
     about: dict[str, Any] = {"left_out": len(left_out)}
     if card.root is not None and card.kind != "noise":
         about |= {"remarks": remarks(root, recordings, left_out)}

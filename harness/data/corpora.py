@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -213,7 +214,8 @@ def _refuse_published(folder: Path) -> None:
         if found := _published(place):
             others = f" (or {', '.join(found[1:])})" if found[1:] else ""
             raise UserError(
-                f"corpus {str(folder)!r}: laid out as {found[0]}: use CORPUS={found[0]}{others} DATA_DIR={place}"
+                f"corpus {str(folder)!r}: laid out as {found[0]}: use CORPUS={found[0]}{others} "
+                f"DATA_DIR={shlex.quote(str(place))}"
             )
 
 

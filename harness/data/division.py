@@ -22,11 +22,14 @@ def divided(recordings: list[Recording]) -> list[Recording]:
     return [replace(one, split=split_of[_scope(one, named)][_group(one, named)]) for one in recordings]
 
 
-def anew(recordings: list[Recording], left_out: Mapping[int, str], root: Path) -> list[Recording] | None:
+def anew(
+    recordings: list[Recording], left_out: Mapping[int, str], root: Path, corpus: object
+) -> list[Recording] | None:
     """The same, divided again where what could not be used has left a split without any; None where it has not.
 
-    left_out: why by place. What was whole stays in its split: only what would otherwise lack one is divided again, and a label
-    that has too few left is left out. Raises Unusable where too few are left of all.
+    left_out: why by place; root: where all of them lie; corpus: what to check. What was whole stays in its split: only what would
+    otherwise lack one is divided again, and a label that has too few left is left out. Raises Unusable where too few are left of
+    all.
     """
     named = spoken(recordings)
     used = [recording for place, recording in enumerate(recordings) if place not in left_out]
@@ -45,7 +48,7 @@ def anew(recordings: list[Recording], left_out: Mapping[int, str], root: Path) -
         else:
             faults |= dict.fromkeys(own, few_of(scope, "that can be used"))
     if len(recordings) - len(faults) < FEWEST:
-        raise _too_few(recordings, left_out if "" in lacking else faults, root)
+        raise _too_few(recordings, left_out if "" in lacking else faults, root, corpus)
     return [
         replace(one, fault=faults.get(place, ""), split=again.get(one.clip, one.split))
         for place, one in enumerate(recordings)
@@ -69,15 +72,15 @@ def _group(recording: Recording, named: bool) -> str:
     return recording.speaker or recording.name if named else recording.name
 
 
-def _too_few(recordings: list[Recording], left_out: Mapping[int, str], root: Path) -> Unusable:
+def _too_few(recordings: list[Recording], left_out: Mapping[int, str], root: Path, corpus: object) -> Unusable:
     listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
     if len(listed) == len(recordings) >= FEWEST:
-        return Unusable(f"corpus {str(root)!r}: no usable recording", listed, root)
+        return Unusable(f"corpus {str(root)!r}: no usable recording", listed, corpus)
     count = len(recordings) - len(listed)
     which = f"{count} of {len(recordings)}" if count and listed else f"{len(recordings)}"
     least = "training, validation and test need one each at least"
     return Unusable(
         f"corpus {str(root)!r}: {which} recordings {'that can be used ' if count and listed else ''}are too few: {least}",
         listed,
-        root,
+        corpus,
     )

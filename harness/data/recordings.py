@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +47,11 @@ class Recording:
 
 
 class Unusable(UserError):
-    """Too few recordings can be used. left_out: why not, of every one that cannot, by its clip."""
+    """Too few recordings can be used. left_out: why not, of every one that cannot, by its clip; corpus: what to check."""
 
-    def __init__(self, what: str, left_out: list[tuple[str, str]], root: Path) -> None:
+    def __init__(self, what: str, left_out: list[tuple[str, str]], corpus: object) -> None:
         said = f"; the first of {len(left_out)}: {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
-        more = f"; all of them: harness data check {root}" if len(left_out) > 1 else ""
+        more = f"; all of them: harness data check {shlex.quote(str(corpus))}" if len(left_out) > 1 else ""
         super().__init__(f"{what}{said}{more}")
         self.left_out = left_out
 

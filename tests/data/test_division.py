@@ -30,7 +30,7 @@ def test_every_split_keeps_something_and_no_speaker_is_in_two(speakers, labels, 
     left_out = {place: "bad" for place in bad if place < len(before)}
     after = None
     with suppress(Unusable):
-        after = anew(before, left_out, Path("folder"))
+        after = anew(before, left_out, Path("folder"), "folder")
     if after is None:
         used = [one for place, one in enumerate(before) if place not in left_out]
         assert len(used) < 3 or labels or {one.split for one in used} == SPLITS
@@ -46,11 +46,11 @@ def test_every_split_keeps_something_and_no_speaker_is_in_two(speakers, labels, 
 
 def test_whoever_is_whole_stays_where_he_is():
     before = divided(recordings(["a", "b", "c", "d", "e", "f", "a"]))
-    assert anew(before, {}, Path()) is None
-    assert anew(before, {0: "bad"} if before[0].split == "train" else {}, Path()) is None
+    assert anew(before, {}, Path(), "") is None
+    assert anew(before, {0: "bad"} if before[0].split == "train" else {}, Path(), "") is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_are_one_line(count):
     with pytest.raises(Unusable, match=f"{count} recordings are too few: training, validation and test need one each"):
-        anew(divided(recordings([""] * count)), {}, Path("folder"))
+        anew(divided(recordings([""] * count)), {}, Path("folder"), "folder")

@@ -21,6 +21,7 @@ from harness.errors import UserError
 from tests.conftest import here
 from tests.data import layouts
 from tests.data.layouts import write
+from tests.real import prompts_folder
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,13 +41,15 @@ PUBLISHED = {  # a folder, and what there is to be said of it
     "demand": "laid out as demand: use CORPUS=demand DATA_DIR={folder}",
     "speech_commands": "use CORPUS=speech_commands (or speech_commands_12) DATA_DIR={folder}",
     "esc50": "laid out as esc50: use CORPUS=esc50 DATA_DIR={folder}/ESC-50-master",
+    "my fsdd": "use CORPUS=fsdd DATA_DIR='{folder}'",
     "fsdd": "laid out as fsdd: use CORPUS=fsdd DATA_DIR={folder}",
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_public_corpus_given_as_a_folder_is_told_by_its_name(name, tmp_path):
-    layouts.PUBLIC[name.partition("/")[0]](tmp_path / name.partition("/")[0])
+    top = name.partition("/")[0]
+    layouts.PUBLIC[top.removeprefix("my ")](tmp_path / top)
     with pytest.raises(UserError) as caught:
         corpora.card(str(tmp_path / name))
     assert PUBLISHED[name].format(folder=tmp_path / name) in str(caught.value)
@@ -418,3 +421,30 @@ def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_openin
     (tmp_path / "speech" / "3.wav").write_bytes(b"no sound")
     (tmp_path / "speech" / "2.wav").write_bytes(b"no sound")
     assert "only 1 speaker is named: the test shares him with training" in opened(tmp_path).remarks()
+
+
+@pytest.mark.parametrize("kind", ["pairs", "speech", "labels"])
+def test_blanks_and_capitals_in_names_are_names(kind, tmp_path):
+    root = tmp_path / "My Recordings + More (1)"
+    endings, made = ("WAV", "Flac", "MP3", "OGG", "G722", "WAV"), layouts.speech(1.6)
+    prompts = sorted((prompts_folder() / "en_US_f_Allison").glob("*.g722"), key=lambda file: file.stat().st_size)
+    tops = {"pairs": ("clean", "noisy"), "speech": ("speech",), "labels": ("Left Turn", "Right, turn")}[kind]
+    for number, ending in enumerate(endings):
+        clean = next(made)
+        for side, top in enumerate(tops):
+            file = root / top / f"Ann Other {number % 3}" / f"Take {number} .{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if ending == "G722":
+                file.write_bytes(prompts[-1 - side].read_bytes()[:16_000])
+            else:
+                soundfile.write(file, clean * (1 - 0.1 * side), 16_000, format=ending.upper())
+            (root / top / "READ ME.TXT").write_text("no recording")
+    (root / "speakers.csv").write_text("file,speaker\nTake 0 .WAV,Eve Smith\nTake 3 .OGG,Eve Smith\n")
+    bank = opened(root)
+    assert bank.left_out().empty, bank.left_out()
+    assert bank.card.name == root.name
+    assert set(bank.clips.voice) == {"Eve Smith", "Ann Other 1", "Ann Other 2"}
+    assert len(bank.clips) == len(endings) * (2 if kind == "labels" else 1)
+    assert opened(root).folder == bank.folder
+    done = here("data", "check", str(root), home=tmp_path / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
