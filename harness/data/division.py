@@ -77,10 +77,8 @@ def _too_few(recordings: list[Recording], left_out: Mapping[int, str], root: Pat
     if len(listed) == len(recordings) >= FEWEST:
         return Unusable(f"corpus {str(root)!r}: no usable recording", listed, corpus)
     count = len(recordings) - len(listed)
-    which = f"{count} of {len(recordings)}" if count and listed else f"{len(recordings)}"
+    which = f"{len(recordings)} recordings are"
+    if count and listed:
+        which = f"{count} of {len(recordings)} recordings can be used, which is"
     least = "training, validation and test need one each at least"
-    return Unusable(
-        f"corpus {str(root)!r}: {which} recordings {'that can be used ' if count and listed else ''}are too few: {least}",
-        listed,
-        corpus,
-    )
+    return Unusable(f"corpus {str(root)!r}: {which} too few: {least}", listed, corpus)

@@ -285,7 +285,7 @@ def test_a_label_with_too_few_left_is_left_out_with_its_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"), [(2, "2 of 4 recordings that can be used are too few"), (4, "no usable rec")]
+    ("bad", "message"), [(2, "2 of 4 recordings can be used, which is too few"), (4, "no usable rec")]
 )
 def test_where_too_few_can_be_used_the_check_lists_every_one_first(bad, message, tmp_path):
     few("speech", tmp_path / "mine")
