@@ -268,8 +268,8 @@ def _notes(context: Context) -> list[str]:
     cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     cards += [corpora.card(name) for name in context.study.scenes.places]
     said = [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
-    if own.root is not None:
-        bank = next(bank for name in ("speech", "bank") if (bank := getattr(context.scenes, name, None)) is not None)
+    banks = (getattr(context.scenes, name, None) for name in ("speech", "bank"))
+    if own.root is not None and (bank := next(filter(None, banks), None)) is not None:
         said[0] = " ".join([said[0], *(f"{remark[0].upper()}{remark[1:]}." for remark in bank.remarks())])
     return said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -50,28 +51,35 @@ def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[in
     recording alone is meant.
     """
     rows = list(_rows(root / TABLE))
-    keys: dict[str, set[int]] = {}
-    stems: dict[str, set[int]] = {}
-    for place, paths in enumerate(recordings):
-        for key in (key for path in paths for key in _keys(within(path, root), path.name)):
-            keys.setdefault(key, set()).add(place)
-            stems.setdefault(str(PurePosixPath(key).with_suffix("")), set()).add(place)
     by_file = {file: speaker for _, file, speaker in rows}
-    told: dict[int, str] = {}
-    for place, paths in enumerate(recordings):
-        found = (by_file.get(key) for path in paths for key in _keys(within(path, root), path.name))
-        if speaker := next(filter(None, found), ""):
-            told[place] = speaker
+    keys = [[key for path in paths for key in _keys(within(path, root), path.name)] for paths in recordings]
+    told = {
+        place: speaker
+        for place, own in enumerate(keys)
+        if (speaker := next(filter(None, (by_file.get(key) for key in own)), ""))
+    }
+    known = {key for own in keys for key in own}
+    unknown = [row for row in rows if row[1] not in known]
+    if not unknown:
+        return told, []
+    whole, stems = _places(keys), _places([[posixpath.splitext(key)[0] for key in own] for own in keys])
     lost: list[int] = []
-    for line, file, speaker in rows:
-        if file in keys:
-            continue
-        meant = _meant(file.replace("\\", "/"), keys, stems)
+    for line, file, speaker in unknown:
+        meant = _meant(file.replace("\\", "/"), whole, stems)
         if meant is None:
             lost.append(line)
         elif speaker:
             told.setdefault(meant, speaker)
     return told, lost
+
+
+def _places(keys: list[list[str]]) -> dict[str, set[int]]:
+    """The recordings that each key is of."""
+    places: dict[str, set[int]] = {}
+    for place, own in enumerate(keys):
+        for key in own:
+            places.setdefault(key, set()).add(place)
+    return places
 
 
 def _meant(file: str, keys: Mapping[str, set[int]], stems: Mapping[str, set[int]]) -> int | None:

@@ -22,18 +22,21 @@ def strays(root: Path, taken: Iterable[Path], sides: tuple[str, ...], elsewhere:
     has a name of `sides`, any name where there are none. elsewhere: a folder that is read by itself."""
     paths, found = {*taken}, walk(root)
     # A linked folder is read by the link's name, or by that of the folder in here to which it leads.
-    real = {os.path.realpath(path) for path in paths} if any(found.values()) else set()
+    linked = any(found.values())
+    real = {os.path.realpath(path) for path in paths} if linked else set()
+    above = (
+        {folder for parent in {path.parent for path in paths} for folder in (parent, *parent.parents)}
+        if linked
+        else set()
+    )
     listed: list[tuple[str, str]] = []
     unread = Counter[str]()
     for path, trouble in found.items():
-        top = path.relative_to(root).parts[0]
-        if path in paths or (top == elsewhere and path.name != elsewhere):
+        if path in paths or path in above:
             continue
-        reason = trouble or _reason(path, root, sides)
-        linked = os.path.join(os.path.realpath(path.parent), path.name) in real or any(
-            trouble and path in one.parents for one in paths
-        )
-        if not reason or linked:
+        top = path.relative_to(root).parts[0]
+        reason = "" if top == elsewhere else trouble or _reason(path, root, sides)
+        if not reason or (real and os.path.join(os.path.realpath(path.parent), path.name) in real):
             continue
         if reason == _beside(sides) and path.parent != root:
             unread[within(root / top, root)] += 1  # a whole folder beside may hold very many
