@@ -272,7 +272,11 @@ def _notes(context: Context) -> list[str]:
     own = corpora.card(context.study.corpus)
     cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     cards += [corpora.card(name) for name in context.study.scenes.places]
-    return [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
+    said = [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]
+    banks = (getattr(context.scenes, name, None) for name in ("speech", "bank"))
+    if own.root is not None and (bank := next(filter(None, banks), None)) is not None:
+        said[0] = " ".join([said[0], *(f"{remark[0].upper()}{remark[1:]}." for remark in bank.remarks())])
+    return said
 
 
 def _write_spec(context: Context, planned: Planned, folder: Path, more: Mapping[str, Any]) -> None:

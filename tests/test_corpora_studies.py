@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from harness.data import corpora
+from harness.data.recordings import splits
 from harness.models import registry
 from tests.conftest import here, settled
 from tests.data import layouts
@@ -70,6 +71,24 @@ def study(task: str, home: Path) -> str:
     return str(file)
 
 
+@pytest.mark.slow
+def test_a_study_runs_on_the_rest_of_a_small_folder_whose_only_test_recording_is_bad(
+    mine: Path, tmp_path: Path
+) -> None:
+    for number, clean in zip(range(4), layouts.speech(), strict=False):
+        layouts.write(tmp_path / "my few" / "clean" / f"{number}.wav", clean)
+        layouts.write(tmp_path / "my few" / "noisy" / f"{number}.wav", layouts.noisy(clean, number))
+    (tested,) = (name for name, split in splits(map(str, range(4))).items() if split == "test")
+    (tmp_path / "my few" / "noisy" / f"{tested}.wav").write_bytes(b"no sound")
+    checked = here("data", "check", str(tmp_path / "my few"), home=tmp_path / "home")
+    assert checked.returncode == 1
+    assert f"  left out: {tested}: noisy: unreadable: " in checked.stdout
+    options = ["--corpus", str(tmp_path / "my few"), "--workers", "1", "--model", "mine", "--plugin", str(mine)]
+    done = here("worker", study("denoise", tmp_path), *options, home=tmp_path / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {tags["state"] for tags in settled(tmp_path / "home")} == {"finished"}
+
+
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path: Path) -> None:
     for part in corpora.parts(name):
@@ -108,6 +127,13 @@ def test_a_study_runs_on_a_corpus_that_is_named(name: str, mine: Path, tmp_path:
         checked = here("data", "check", corpus, home=tmp_path / "home")
         assert checked.returncode == 1
         assert "  left out: left/bad.wav: unreadable: " in checked.stdout
+        unnamed = "nobody is named who speaks: the test may share speakers with training"
+        for told in (done, checked):
+            assert "labelled: labels: left, right\n" in told.stdout
+            assert f"labelled: {unnamed}\n" in told.stdout
+        assert here("report", home=tmp_path / "home").returncode == 0
+        pages = "".join(page.read_text() for page in (tmp_path / "home" / "reports").rglob("*.html"))
+        assert unnamed[1:] in pages
 
 
 def test_speech_and_noise_that_are_named_together_are_fetched_and_checked_together(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,9 +79,9 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
             bank = open_whole(card, _within(data_dir, card, names), terminal.say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
-        where = card.root or card.name
+        where = card.name if card.root is None else card.root.parent if card.kind == "noise" else card.root
         terminal.say(
-            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {where}"
+            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {shlex.quote(str(where))}"
         )
     for name in [] if names else corpora.names("words"):
         with DataBar(terminal.console) as bar:
@@ -94,7 +95,6 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
     from harness import paths
     from harness.bars import DataBar
     from harness.data.fetch import faults
-    from harness.data.whole import open_whole
 
     wrong = 0
     for card in _recorded(names):
@@ -107,7 +107,7 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         if found:
             continue
         with DataBar(terminal.console) as bar:
-            bank = open_whole(card, here, terminal.say, bar)
+            bank = _listing_all(card, here, bar)
         counts = bank.clips.groupby("split")["samples"].agg(["size", "sum"])
         shares = ", ".join(
             f"{split} {row['size']} clips {row['sum'] / 960_000:.1f} min" for split, row in counts.iterrows()
@@ -121,6 +121,19 @@ def data_check(names: Corpora = None, data_dir: DataDir = None) -> None:
         wrong += 0 if card.contents else len(left_out)
     if wrong:
         raise typer.Exit(1)
+
+
+def _listing_all(card: Any, data_dir: Any, bar: Any) -> Any:
+    """The bank of a corpus. Where too few recordings can be used for one, each is listed before the error is."""
+    from harness.data.recordings import Unusable
+    from harness.data.whole import open_whole
+
+    try:
+        return open_whole(card, data_dir, terminal.say, bar)
+    except Unusable as error:
+        for clip, reason in error.left_out:
+            terminal.line(f"  left out: {clip}: {reason}")
+        raise
 
 
 @app.command("gate")

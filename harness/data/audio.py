@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ ACTIVE_RANGE_DB = 40.0  # frames within 40 dB of the loudest count as active
 BOUNDARY_SECONDS = 0.05  # the unit in which a word's onset and offset are told and estimated
 BLOCK = 1 << 20  # samples read at once: a recording may be longer than memory is large
 FULL_SCALE = 0.99  # from here on a sample may have been clipped: 8 bits end at 0.992
+RATES = (1_000, 768_000)  # Hz: beyond these a header is damaged, and its filter would not fit into memory
 HELD = 3  # so many samples at full scale in a row were
 
 
@@ -25,12 +27,14 @@ def decode(path: Path, take: Callable[[np.ndarray], None]) -> float:
     Whatever libsndfile or FFmpeg reads, and raw G.722 (`.g722`). Other rates come to 16 kHz by scipy's `resample_poly` with a
     Kaiser window of beta 5. Raises ValueError with the reason in one line.
     """
-    if path.suffix == ".g722":
+    if path.suffix.lower() == ".g722":
         take(decode_g722(path))
         return 0.0
     if path.stat().st_size == 0:
         raise ValueError("empty (no byte)")
     rate, blocks = _opened(path)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"unreadable: its header tells a sampling rate of {rate:,} Hz")
     clipped = samples = 0
 
     def mono() -> Iterator[np.ndarray]:
@@ -69,12 +73,14 @@ def _opened(path: Path) -> tuple[int, Iterator[np.ndarray]]:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
+        file = soundfile.SoundFile(os.fsencode(path))
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # What ends in .raw is taken for samples without a header, whose rate has to be told.
         try:
             return _by_ffmpeg(path)
         except ValueError:
-            raise ValueError(f"unreadable: {error.error_string.strip().rstrip('.')}") from error
+            said = getattr(error, "error_string", "has no header that tells its sampling rate")
+            raise ValueError(f"unreadable: {said.strip().rstrip('.')}") from error
     return file.samplerate, _by_libsndfile(file)
 
 
@@ -115,7 +121,7 @@ def _by_ffmpeg(path: Path) -> tuple[int, Iterator[np.ndarray]]:
         except av.FFmpegError as error:
             raise ValueError(f"unreadable: {error.strerror}") from error
 
-    return int(stream.rate), blocks()
+    return int(stream.rate or 0), blocks()
 
 
 def resampled(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -150,7 +156,7 @@ def resampled(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
         yield step(last)[:left]
 
 
-@functools.cache
+@functools.lru_cache(8)
 def low_pass(up: int, down: int) -> np.ndarray:
     """What `resample_poly` would design anew for each block: its Kaiser window of beta 5."""
     from scipy.signal import firwin

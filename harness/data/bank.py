@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from harness.data.corpora import Card
 from harness.data.fetch import recordings
 from harness.data.layouts import READERS
 from harness.data.progress import Progress, unseen
+from harness.data.recordings import walk
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
@@ -116,6 +117,10 @@ class Bank:
         """Recordings that entered it although something is wrong with them."""
         return pd.read_csv(self.folder / "notes.csv", dtype=str, keep_default_na=False)
 
+    def remarks(self) -> list[str]:
+        """What is to be known, of a folder of one's own, before its results are believed."""
+        return json.loads((self.folder / "bank.json").read_text()).get("remarks", [])
+
 
 def buffer(device: torch.device, *shape: int) -> torch.Tensor:
     """Room on the CPU for int16 samples bound for a device: each is written, and sent, no more often than need be."""
@@ -159,23 +164,35 @@ def open_bank(
     if root is not None:
         key += f"-{_listing(root)}"  # no card knows what may have been added to it
     elif data_dir is not None:
-        key += f"-{hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]}"
+        key += f"-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
     folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
         root = root or recordings(card, data_dir, say, progress)
         say(f"{card.name}: {card.notice + '; ' if card.notice else ''}decoding to 16 kHz")
         with placed(folder) as scratch:
             build(card, READERS[card.layout or ""](root, card), root, scratch, progress)
-    return opened(card, folder)
+    bank = opened(card, folder)
+    if card.root is not None and card.kind == "labels":
+        say(f"{card.name}: labels: {', '.join(sorted(set(bank.clips.label)))}")
+    for remark in bank.remarks():
+        say(f"{card.name}: {remark}")
+    return bank
 
 
 def _listing(root: Path) -> str:
-    """Hash of a folder's path and of the names, sizes and times of all files below it."""
-    hashed = hashlib.sha256(str(root).encode())
-    for path in sorted(root.rglob("*")):
-        about = path.stat() if path.exists() else path.lstat()  # a link may lead nowhere
-        hashed.update(f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    """Hash of a folder's path and of the names, sizes and times of all files below it, and behind links in it."""
+    hashed = hashlib.sha256(os.fsencode(root))
+    for path in sorted(walk(root)):
+        hashed.update(os.fsencode(f"{path.relative_to(root)} {_about(path)}\n"))
     return hashed.hexdigest()[:12]
+
+
+def _about(path: Path) -> str:
+    for look in (path.stat, path.lstat):  # a link may lead nowhere
+        with suppress(OSError):
+            about = look()
+            return f"{about.st_size} {about.st_mtime_ns}"
+    return "cannot be reached"
 
 
 def opened(card: Card, folder: Path) -> Bank:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,11 @@ import torch
 
 from harness.data.audio import FRAME, SAMPLE_RATE, decode, frame_powers, level_of
 from harness.data.corpora import Card
+from harness.data.division import anew
 from harness.data.progress import Progress
-from harness.data.recordings import Recording
-from harness.errors import UserError
+from harness.data.recordings import Recording, Unusable, printable
+from harness.data.speakers import remarks
+from harness.errors import full_disk
 
 GAP_SECONDS = (0.1, 0.3)
 SPECTRUM_SECONDS = 36_000  # ten hours tell the long-term spectrum of any speech
@@ -83,6 +86,27 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
 
     Clips are ordered by split and voice, those of one voice by the SHA-1 of their id, with seeded gaps between them.
     """
+    rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
+    # What to check: noise beside the speech of a folder of one's own has no name of its own.
+    corpus = card.name if card.root is None else card.root.parent if card.kind == "noise" else card.root
+    if card.root is not None and (again := anew(recordings, left_out, root, corpus)) is not None:
+        recordings = again
+        rows, left_out, notes = _decoded_all(card, recordings, folder, progress)
+    listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
+    if not rows:
+        raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, corpus)
+    about: dict[str, Any] = {"left_out": len(left_out)}
+    if card.root is not None and card.kind != "noise":
+        about |= {"remarks": remarks(root, recordings, left_out)}
+    _describe(card, pd.DataFrame(rows), folder, about)
+    for name, table in (("left_out.csv", listed), ("notes.csv", notes)):
+        pd.DataFrame(table, columns=["clip", "reason"]).to_csv(folder / name, index=False)
+
+
+def _decoded_all(
+    card: Card, recordings: list[Recording], folder: Path, progress: Progress
+) -> tuple[list[dict], dict[int, str], list[tuple[str, str]]]:
+    """Write the tracks: rows of the table of clips, why a recording is left out, by its place, and notes of what is not."""
     order = sorted(range(len(recordings)), key=lambda place: _key(recordings[place]))
     rng, known = np.random.default_rng(0), Known(card)
     tracks = [
@@ -90,7 +114,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
     ]
     rows: list[dict] = []
     left_out: dict[int, str] = {}
-    notes: list[dict] = []
+    notes: list[tuple[str, str]] = []
     for done, place in enumerate(order, 1):
         recording, start = recordings[place], tracks[0].samples
         try:
@@ -98,10 +122,10 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
         except ValueError as error:
             for track in tracks:
                 track.cut_back(start)
-            left_out[place] = " ".join(str(error).split())
+            left_out[place] = printable(" ".join(str(error).split()))
         else:
             rows += _clips(card, recording, heard, start)
-            notes += [{"clip": recording.clip, "reason": note} for note in noted]
+            notes += [(recording.clip, note) for note in noted]
             # Short noises run on: a window may be longer than any of them.
             gap = 0 if card.layout == "noise" else int(rng.uniform(*GAP_SECONDS) * SAMPLE_RATE)
             for track in tracks:
@@ -109,13 +133,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
         progress(f"{card.name}: decoding", done, len(order))
     for track in tracks:
         track.close()
-    if not rows:
-        said = f"; the first of {len(left_out)}: {next(iter(left_out.values()))}" if left_out else ""
-        raise UserError(f"corpus {card.name!r}: no usable recording in {root}{said}")
-    _describe(card, pd.DataFrame(rows), folder, len(left_out))
-    listed = [{"clip": recordings[place].clip, "reason": left_out[place]} for place in sorted(left_out)]
-    for name, table in (("left_out.csv", listed), ("notes.csv", notes)):
-        pd.DataFrame(table, columns=["clip", "reason"]).to_csv(folder / name, index=False)
+    return rows, left_out, notes
 
 
 def _key(recording: Recording) -> tuple[str, str, str]:
@@ -143,13 +161,13 @@ class Known:
 
 def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known) -> tuple[Heard, list[str]]:
     """Decode a recording into the tracks: what was heard, and what is to be noted. ValueError: why it is left out."""
+    if recording.fault:
+        raise ValueError(recording.fault)
     folders = recording.name.split("/")[:-1]
     if any(part in card.leave_out.folders for part in folders):
         raise ValueError(f"folder {'/'.join(folders)}")
     if recording.name in card.leave_out.names:
         raise ValueError("no speech (by name)")
-    if recording.fault:
-        raise ValueError(recording.fault)
     sides = [recording.path, recording.noisy] if len(tracks) > 1 else [recording.path]
     heard, noted = [], []
     for side, (path, track) in enumerate(zip(sides, tracks, strict=True)):
@@ -158,8 +176,12 @@ def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known
         one = Heard(track)
         try:
             clipped = decode(path, one.take)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{of}{error}") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or full_disk(error):  # no fault of the file's
+                raise
+            # Decoders have been seen to raise nearly everything, and one odd file must not end a study.
+            told = isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError)
+            raise ValueError(f"{of}{error if told else f'unreadable: {type(error).__name__}: {error}'}") from error
         if clipped > CLIPPED:
             noted.append(f"{of}clipped ({100 * clipped:.1f} % of its samples)")
         heard.append(one)
@@ -170,6 +192,8 @@ def _decoded(card: Card, recording: Recording, tracks: list[Track], known: Known
         raise ValueError(f"unequal length: clean {seconds[0]:.3f} s, noisy {seconds[1]:.3f} s")
     if (level := level_of(heard[0].power())) < card.leave_out.quieter_than:
         raise ValueError(f"silent ({level:.0f} dBFS)")
+    if len(heard) > 1 and (level := level_of(heard[1].power())) < card.leave_out.quieter_than:
+        raise ValueError(f"noisy: silent ({level:.0f} dBFS)")
     if not card.contents:  # a card that knows every recording knows what it wants
         noted += known.faults(recording, [one.hashed.digest() for one in heard])
     if card.root is not None and noted:
@@ -194,7 +218,7 @@ def _clips(card: Card, recording: Recording, heard: Heard, start: int) -> Iterat
         yield row | ({"noise": recording.noise, "snr": recording.snr} if card.kind == "pairs" else {})
 
 
-def _describe(card: Card, clips: pd.DataFrame, folder: Path, left_out: int) -> None:
+def _describe(card: Card, clips: pd.DataFrame, folder: Path, about: dict[str, Any]) -> None:
     """Write what is known of a bank's samples: the table of clips, the spectrum of its speech, and the hash of all."""
     clips.to_csv(folder / "clips.csv", index=False)
     samples = np.load(folder / "samples.npy", mmap_mode="r")
@@ -212,8 +236,8 @@ def _describe(card: Card, clips: pd.DataFrame, folder: Path, left_out: int) -> N
         spectrum = np.array([float(f"{value:.4g}") for value in power], np.float32)
         np.save(folder / "spectrum.npy", spectrum)
         hashed.update(spectrum.tobytes())
-    about = {"digest": hashed.hexdigest()[:16], "clips": len(clips), "left_out": left_out}
-    (folder / "bank.json").write_text(json.dumps(about))
+    found = {"digest": hashed.hexdigest()[:16], "clips": len(clips)}
+    (folder / "bank.json").write_text(json.dumps(found | about))
 
 
 def _long_term_spectrum(samples: np.ndarray, clips: pd.DataFrame) -> np.ndarray:

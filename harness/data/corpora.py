@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness import paths
-from harness.data import folders
+from harness.data import folders, layouts
 from harness.errors import UserError, unknown
 
 Split = Literal["train", "validation", "test"]
@@ -202,6 +205,9 @@ def card(name: str) -> Card:
         except (ValidationError, yaml.YAMLError, TypeError) as error:
             raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     if name and paths.is_folder(Path(name)):
+        if re.search("[\ud800-\udfff]", str(Path(name).resolve())):  # it is written into runs, and printed
+            raise UserError(f"corpus {name!r}: its path holds bytes that are no text in UTF-8: rename the folder")
+        _refuse_published(Path(name))
         return Card(**folders.described(Path(name)))
     if "/" in name:
         raise UserError(
@@ -209,6 +215,36 @@ def card(name: str) -> Card:
             "prompts. See all with: harness data list"
         )
     raise unknown("corpus", name, [p.stem for p in paths.CARDS.glob("*.yaml")], "harness data list")
+
+
+def _refuse_published(folder: Path) -> None:
+    """UserError where a folder, or one in it, is a public corpus: read as a folder of one's own it would lose its official splits,
+    or have them for labels."""
+    below = [] if folders.sides(folder) else [folder / part for part in sorted(folders.within_it(folder))]
+    for place in (folder, *below):
+        if found := _published(place):
+            others = f" (or {', '.join(found[1:])})" if found[1:] else ""
+            raise UserError(
+                f"corpus {str(folder)!r}: laid out as {found[0]}: use CORPUS={found[0]}{others} "
+                f"DATA_DIR={shlex.quote(str(place))}"
+            )
+
+
+def _published(folder: Path) -> list[str]:
+    """The public corpora that lie in a folder: by their marks, and by recordings that their reader knows the split of."""
+    found = []
+    for known in _public(paths.CARDS):
+        if not all(any(folder.glob(mark)) for mark in layouts.MARKS[known.layout or ""]):
+            continue
+        with suppress(OSError, ValueError, KeyError):  # it only looks like one
+            recordings = layouts.READERS[known.layout or ""](folder, known)
+            found += [known.name] if any(recording.split != "unused" for recording in recordings) else []
+    return found
+
+
+@functools.cache
+def _public(cards: Path) -> tuple[Card, ...]:
+    return tuple(known for path in sorted(cards.glob("*.yaml")) if (known := card(path.stem)).public)
 
 
 def speech(name: str, what: str) -> Card:

@@ -6,9 +6,12 @@ import hashlib
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.errors import UserError
 
 # What lies beside recordings without being one. Everything else is tried, whatever its name ends in.
 ABOUT = frozenset(
@@ -22,7 +25,8 @@ LONGEST = 30.0  # seconds: the longest piece that a pair is judged in
 
 @dataclass(frozen=True)
 class Recording:
-    """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds.
+    """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds;
+    speaker: who speaks, in a folder of one's own where somebody says so.
 
     noisy: the same speech in noise; label: its class; fault: why it cannot be used; piece: seconds beyond which it is cut into
     pieces of equal length; noise, snr: of a pair, where its corpus tells them.
@@ -39,22 +43,78 @@ class Recording:
     piece: float = math.inf
     noise: str = ""
     snr: float = math.nan
+    speaker: str = ""
+
+
+class Unusable(UserError):
+    """Too few recordings can be used. left_out: why not, of every one that cannot, by its clip; corpus: what to check."""
+
+    def __init__(self, what: str, left_out: list[tuple[str, str]], corpus: object) -> None:
+        said = f"; the first of {len(left_out)}: {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        more = f"; all of them: harness data check {shlex.quote(str(corpus))}" if len(left_out) > 1 else ""
+        super().__init__(f"{what}{said}{more}")
+        self.left_out = left_out
+
+
+def walk(folder: Path) -> dict[Path, str]:
+    """All below a folder, and below the folders that are linked there, each with why it cannot be read ("" where it can)."""
+    found: dict[Path, str] = {}
+    tops, waiting = [os.path.realpath(folder)], [folder] if folder.is_dir() else []
+    for here in waiting:  # grows meanwhile
+        try:
+            with os.scandir(here) as entries:
+                # What is plainly a file is not asked about again, which a slow disk would feel.
+                names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
+        except OSError as error:
+            found[here] = f"cannot be opened: {error.strerror}"
+            continue
+        for path, plain in ((here / name, plain) for name, plain in names):
+            found[path] = ""
+            if plain:
+                continue
+            if os.path.isdir(path):
+                target = os.path.realpath(path) if os.path.islink(path) else ""
+                # What is read by its own path is not read again by a link, and no link leads around in a circle.
+                if target and (any(_inside(target, top) for top in tops) or _inside(tops[0], target)):
+                    found[path] = "a link to a folder that is read already"
+                    continue
+                tops += [target] if target else []
+                waiting.append(path)
+            elif not os.path.isfile(path):
+                linked = "a link that leads nowhere" if os.path.islink(path) else "cannot be reached"
+                found[path] = "neither a file nor a folder" if os.path.exists(path) else linked
+    return found
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def may_be(path: Path) -> bool:
+    """Whether a name may be that of a recording."""
+    return path.suffix.lower() not in ABOUT
 
 
 def files(folder: Path) -> list[Path]:
     """All that may be a recording in a folder and below, sorted by its path."""
     return sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in ABOUT
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        for path, trouble in walk(folder).items()
+        if not trouble and may_be(path) and not hidden(path, folder) and path.is_file()
     )
 
 
 def within(path: Path, folder: Path) -> str:
     """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes."""
-    text = os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")
+    return printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """The same, with a mark for every letter that cannot be written or printed."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 

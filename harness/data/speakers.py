@@ -1,0 +1,115 @@
+"""Who speaks in a folder of one's own: by the table `speakers.csv`, else by the folder that a recording lies in."""
+
+from __future__ import annotations
+
+import csv
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from harness.data.division import FEWEST
+from harness.data.recordings import Recording, within
+from harness.errors import UserError
+
+TABLE = "speakers.csv"
+Row = tuple[int, str, str]  # line, file, speaker
+
+
+def speakers(root: Path, recordings: Collection[tuple[Path, ...]]) -> list[str]:
+    """Who speaks in each recording, given by its files; "" where nobody says so."""
+    told = _told(root, recordings)[0] if (root / TABLE).is_file() else {}
+    return [told.get(place) or _by_folder(within(paths[0], root)) for place, paths in enumerate(recordings)]
+
+
+def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) -> list[str]:
+    """What to say, before anything is believed of a folder, of how far its speakers are kept apart. left_out: by place."""
+    said = []
+    if (root / TABLE).is_file():
+        paths = [(one.path, *([one.noisy] if one.noisy else [])) for one in recordings if one.path != root]
+        if lost := _told(root, paths)[1]:
+            each = "row names" if len(lost) == 1 else "rows name"
+            said.append(f"{len(lost)} {each} no recording in {TABLE}, the first in line {lost[0]}")
+    used = [one for place, one in enumerate(recordings) if place not in left_out]
+    names, nobody = {one.speaker for one in used} - {""}, sum(not one.speaker for one in used)
+    if not names:
+        said.append("nobody is named who speaks: the test may share speakers with training")
+    elif len(names) < FEWEST:
+        each = (
+            "speaker is named: the test shares him" if len(names) == 1 else "speakers are named: the test shares them"
+        )
+        said.append(f"only {len(names)} {each} with training")
+    elif nobody:
+        said.append(f"{nobody} of {len(used)} recordings have no speaker: the test may share theirs with training")
+    return said
+
+
+def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[int, str], list[int]]:
+    """Speakers by the places of recordings, and the lines of rows that name none.
+
+    A row names a file by its path, the path without the first folder, or its name. What names none in this way is looked for with
+    slashes for backslashes, without the beginning of a path that leads here from elsewhere, and without an ending, where one
+    recording alone is meant.
+    """
+    rows = list(_rows(root / TABLE))
+    by_file = {file: speaker for _, file, speaker in rows}
+    keys = [[key for path in paths for key in _keys(within(path, root), path.name)] for paths in recordings]
+    told = {
+        place: speaker
+        for place, own in enumerate(keys)
+        if (speaker := next(filter(None, (by_file.get(key) for key in own)), ""))
+    }
+    known = {key for own in keys for key in own}
+    unknown = [row for row in rows if row[1] not in known]
+    if not unknown:
+        return told, []
+    whole, stems = _places(keys), _places([[posixpath.splitext(key)[0] for key in own] for own in keys])
+    lost: list[int] = []
+    for line, file, speaker in unknown:
+        meant = _meant(file.replace("\\", "/"), whole, stems)
+        if meant is None:
+            lost.append(line)
+        elif speaker:
+            told.setdefault(meant, speaker)
+    return told, lost
+
+
+def _places(keys: list[list[str]]) -> dict[str, set[int]]:
+    """The recordings that each key is of."""
+    places: dict[str, set[int]] = {}
+    for place, own in enumerate(keys):
+        for key in own:
+            places.setdefault(key, set()).add(place)
+    return places
+
+
+def _meant(file: str, keys: Mapping[str, set[int]], stems: Mapping[str, set[int]]) -> int | None:
+    parts = [part for part in file.split("/") if part not in ("", ".")]
+    # A name alone, of a path that leads elsewhere, may be another recording's.
+    tails = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]
+    for tail in tails:
+        for known in (keys, stems):
+            if len(places := known.get(tail, set())) == 1:
+                return next(iter(places))
+    return None
+
+
+def _rows(table: Path) -> Iterator[Row]:
+    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.DictReader(file)
+        try:
+            if not {"file", "speaker"} <= set(reader.fieldnames or ()):
+                raise UserError(f"{table}: its first line must be: file,speaker")
+            for row in reader:
+                yield reader.line_num, PurePosixPath(row["file"] or "").as_posix(), (row["speaker"] or "").strip()
+        except csv.Error as error:
+            raise UserError(f"{table}: line {reader.line_num}: {error}") from error
+
+
+def _keys(name: str, last: str) -> tuple[str, str, str]:
+    """By what a row may name a file: its path, the path without the first folder, its name."""
+    return name, name.partition("/")[2], last
+
+
+def _by_folder(name: str) -> str:
+    rest = name.partition("/")[2]
+    return rest.partition("/")[0] if "/" in rest else ""
