@@ -207,8 +207,8 @@ def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
     ]
     over = _picture(draw, "weights-over-updates", "Weights of terms over updates", it.get("weights"))
     mattered = [
-        (loss, trials, ", ".join(f"{name} {share}" for name, share in shares))
-        for loss, trials, shares in it.get("importances", [])
+        (loss, trials, chosen, ", ".join(f"{name} {share}" for name, share in shares))
+        for loss, trials, chosen, shares in it.get("importances", [])
     ]
     parts = [
         *map(escaped, it.get("worth", [])),
@@ -219,7 +219,7 @@ def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
         note if rows else "",
         over,
         curves if over else "",
-        table(["search", "trials", "what mattered (PED-ANOVA)"], mattered),
+        table(["search", "trials", "chosen", "what mattered (PED-ANOVA)"], mattered),
         *(part for name, front in it.get("fronts", []) for part in _front(name, front)),
     ]
     return ["## Weights and searches", *parts] if any(parts) else []

@@ -115,13 +115,16 @@ def sensitivity(balanced: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _shares(importances: pd.DataFrame, trials: pd.DataFrame) -> list[tuple[str, int, list[tuple[str, str]]]]:
-    """Loss, how many trials that ended by themselves tell it, and (name, share) from the largest share down."""
+def _shares(importances: pd.DataFrame, trials: pd.DataFrame) -> list[tuple[str, int, str, list[tuple[str, str]]]]:
+    """Loss, how many trials that ended by themselves tell it, what was chosen, and (name, share) from the largest share down."""
     ended = trials[trials["score"].notna()].groupby("loss")["trial"].nunique()
+    best = trials[trials["chosen"].astype(bool)].drop_duplicates(["loss", "name"])
+    chosen = {loss: ", ".join(f"{row.name} {row.value:.3g}" for row in each(own)) for loss, own in best.groupby("loss")}
     return [
         (
             str(loss),
             int(ended.get(loss, 0)),
+            chosen.get(loss, ""),
             [(row.name, f"{100 * row.share:.0f} %") for row in each(own.sort_values("share", ascending=False))],
         )
         for loss, own in importances.groupby("loss", sort=False)

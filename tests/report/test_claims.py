@@ -8,7 +8,7 @@ import pytest
 
 from harness.report import claims
 from harness.report.blocks import blocks
-from harness.report.claims import write
+from harness.report.claims import weights, write
 from harness.report.claims.claim import FAILS, HOLDS, NO_RUNS, UNSURE, Finding, Part, verdict
 from harness.report.claims.evidence import Evidence
 from harness.report.claims.statistics import mean_ranks, resampled_means, trend
@@ -186,6 +186,12 @@ def test_rates_belong_to_losses_where_each_is_worse_at_the_others_by_more_than_s
     found, parts = told("C9", _tuned(make_results, tops, height, spread))
     assert found == expected, parts
     assert parts[-1].value == pytest.approx(spread)
+
+
+def test_a_search_in_which_every_draw_has_a_rate_of_its_own_says_nothing_of_rates(make_results):
+    of = _tuned(make_results, {"mse": 0, "l1": 1, "si_sdr": 2}, 0.1, 0.01)
+    of.view.results.tuning = of.view.results.tuning.assign(searched=True)
+    assert weights.rate_matters(of) == []
 
 
 @pytest.mark.parametrize(("diverged", "expected"), [((), HOLDS), ((("snr", 1),), FAILS)])

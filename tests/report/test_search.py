@@ -75,7 +75,8 @@ def test_the_page_shows_sensitivity_regret_weights_trials_importances_and_front(
     text = Tags(page.render(results, view.analysis)).text
     for words in (
         "Weights and searches", "weight of pmsqe over that of si_sdr", "Regret", "quality", "log-variance", "Search: mse",
-        "lr 80 %, w2 20 %", "Front: mse", "The best w2 lies at an end of what was searched for mse.", "lr=0.01", "2.50",
+        "lr 80 %, w2 20 %", "lr 0.01, w2 4", "Front: mse",
+        "The best w2 lies at an end of what was searched for mse.", "lr=0.01", "2.50",
     ):  # fmt: skip
         assert words in text, words
 

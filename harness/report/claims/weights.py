@@ -82,6 +82,7 @@ def rate_matters(e: Evidence) -> list[Part]:
     """C9. Best rates differ where each of two losses is worse at the other's by more than seeds differ."""
     tuning = e.view.results.tuning
     own = tuning[(tuning["protocol"] == e.view.protocol) & tuning["loss"].isin(e.singles)] if len(tuning) else tuning
+    own = own[~own["searched"].astype(bool)] if "searched" in own else own  # a search tries no two losses at one rate
     if own.empty:
         return []
     grid = (
