@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.report.runs import Results
 
 BASELINES = ("unprocessed", "chance", "constant")  # controls from which gains are measured: the first that a task has
+AND = " and "  # between weightings that ended on the same weights; a weighting's own text may have commas
 HEARD = "training"  # the set that holds what training hears: judged, never ranked
 
 

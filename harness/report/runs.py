@@ -12,8 +12,7 @@ from harness import entrants, keys, losses
 from harness.entrants import Entrant
 from harness.metrics import METRICS
 from harness.report import repeat, searched
-from harness.report.blocks import HEARD, named
-from harness.report.numbers import listed
+from harness.report.blocks import AND, HEARD, named
 from harness.report.searched import Found
 from harness.tasks.task import SHOWN_SEED
 from harness.tracking import SETTLED, Tracker, made_at, one_of_each
@@ -200,13 +199,13 @@ def _entrant(run: Run) -> tuple[str, ...]:
 
 
 def _frozen(runs: list[Run]) -> dict[tuple[str, ...], str]:
-    """Protocol, loss and weighting of weights that are frozen -> the weightings that ended on them: "dwa and gradnorm"."""
+    """Protocol, loss and weighting of weights that are frozen -> all weightings that ended on them: "dwa and gradnorm"."""
     ends = {_entrant(run): json.loads(run.data.tags["frozen"])["weights"] for run in runs if "frozen" in run.data.tags}
     found: dict[tuple[str, ...], list[str]] = {}
     for (protocol, loss, weighting), weights in ends.items():
         entrant = entrants.frozen(Entrant(loss, weighting), weights)
         found.setdefault((protocol, loss, entrant.weighting), []).append(weighting)
-    return {key: listed(learned) for key, learned in found.items()}
+    return {key: AND.join(sorted(learned)) for key, learned in found.items()}
 
 
 def _names(judged: pd.DataFrame) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report.blocks import Block, each
+from harness.report.blocks import AND, Block, each
 from harness.report.differences import Difference, differed
 from harness.report.numbers import listed
 from harness.report.quality import label, told
@@ -26,7 +26,7 @@ def pairs(own: pd.DataFrame) -> list[tuple[str, str, str]]:
     others = [row.name for row in rows if row.weighting not in ("equal", "fixed") or row.plain]
     found = [(name, equal, "equal") for name in others] if equal is not None else []
     for end in [row for row in rows if row.frozen_of]:
-        learned = [row.name for row in rows if row.weighting != "frozen" and row.shown in end.frozen_of.split(" and ")]
+        learned = [row.name for row in rows if row.weighting != "frozen" and row.shown in end.frozen_of.split(AND)]
         found += [(name, end.name, "frozen") for name in learned]
     return found
 

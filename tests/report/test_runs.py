@@ -6,7 +6,7 @@ import pytest
 
 from harness import outbox
 from harness.report import runs, words
-from harness.report.blocks import named
+from harness.report.blocks import AND, named
 from harness.report.ranking import analyse
 from harness.tracking import Tracker
 from tests.stored import TAGS, write
@@ -66,11 +66,16 @@ def test_weights_that_are_frozen_are_named_by_the_weighting_that_ended_on_them(t
     study(tracker, tmp_path, {"mse + l1": 1.0}, form="other", weighting="frozen(weights=(1, 3))", again="", once="")
     learned = outbox.Parent("mse + l1", "parent mse + l1dwa", TAGS | {"loss": "mse + l1", "weighting": "dwa"})
     outbox.mark(tracker, "denoise", learned, frozen=json.dumps({"setting": {}, "weights": [1.0, 0.25]}))
+    for name in ("gradnorm", "uncertainty(rate=3, form='ratio')"):  # that ended there too
+        other = outbox.Parent("mse + l1", f"parent of {name[:8]}", TAGS | {"loss": "mse + l1", "weighting": name})
+        outbox.mark(tracker, "denoise", other, frozen=json.dumps({"setting": {}, "weights": [1.0, 0.25]}))
+    ended = ["dwa", "gradnorm", "uncertainty(rate=3, form='ratio')"]
     made = runs.read(tracker).runs
     of = made.drop_duplicates("weighting").set_index("weighting")["frozen_of"]
-    assert of.to_dict() == {"dwa": "", "frozen(weights=(1, 0.25))": "dwa", "frozen(weights=(1, 3))": ""}
+    assert of.pop("frozen(weights=(1, 0.25))").split(AND) == ended
+    assert of.to_dict() == {"dwa": "", "frozen(weights=(1, 3))": ""}
     assert set(named(made)["name"]) == {
         "mse + l1 (dwa)",
-        "mse + l1 (frozen, of dwa)",
+        f"mse + l1 (frozen, of {AND.join(ended)})",
         "mse + l1 (frozen(weights=(1, 3)))",
     }
