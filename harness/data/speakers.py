@@ -26,9 +26,11 @@ def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) 
     said = []
     if (root / TABLE).is_file():
         paths = [(one.path, *([one.noisy] if one.noisy else [])) for one in recordings if one.path != root]
-        if lost := _told(root, paths)[1]:
-            each = "row names" if len(lost) == 1 else "rows name"
-            said.append(f"{len(lost)} {each} no recording in {TABLE}, the first in line {lost[0]}")
+        _, lost, disputed = _told(root, paths)
+        for lines, what in ((lost, "no recording"), (disputed, "another speaker than a row before it")):
+            if lines:
+                each = "row names" if len(lines) == 1 else "rows name"
+                said.append(f"{len(lines)} {each} {what} in {TABLE}, the first in line {lines[0]}")
     used = [one for place, one in enumerate(recordings) if place not in left_out]
     names, nobody = {one.speaker for one in used} - {""}, sum(not one.speaker for one in used)
     if not names:
@@ -43,8 +45,8 @@ def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) 
     return said
 
 
-def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[int, str], list[int]]:
-    """Speakers by the places of recordings, and the lines of rows that name none.
+def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[int, str], list[int], list[int]]:
+    """Speakers by the places of recordings, the lines of rows that name none, and of those that contradict a row before.
 
     A row names a file by its path, the path without the first folder, or its name. What names none in this way is looked for with
     slashes for backslashes, without the beginning of a path that leads here from elsewhere, and without an ending, where one
@@ -58,19 +60,25 @@ def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[in
         for place, own in enumerate(keys)
         if (speaker := next(filter(None, (by_file.get(key) for key in own)), ""))
     }
-    known = {key for own in keys for key in own}
-    unknown = [row for row in rows if row[1] not in known]
-    if not unknown:
-        return told, []
-    whole, stems = _places(keys), _places([[posixpath.splitext(key)[0] for key in own] for own in keys])
+    whole = _places(keys)
+    stems = _places([[posixpath.splitext(key)[0] for key in own] for own in keys]) if by_file.keys() - whole else {}
     lost: list[int] = []
-    for line, file, speaker in unknown:
-        meant = _meant(file.replace("\\", "/"), whole, stems)
-        if meant is None:
-            lost.append(line)
-        elif speaker:
-            told.setdefault(meant, speaker)
-    return told, lost
+    disputed: list[int] = []
+    said: dict[int | str, str] = {}
+    for line, file, speaker in rows:
+        places = whole.get(file, set())
+        meant = next(iter(places)) if len(places) == 1 else None
+        if not places:
+            meant = _meant(file.replace("\\", "/"), whole, stems)
+            if meant is None:
+                lost.append(line)
+                continue
+            if speaker:
+                told.setdefault(meant, speaker)
+        # A name that several files bear is held to itself alone: a row of one of them is an exception to it, no contradiction.
+        if speaker and said.setdefault(file if meant is None else meant, speaker) != speaker:
+            disputed.append(line)
+    return told, lost, disputed
 
 
 def _places(keys: list[list[str]]) -> dict[str, set[int]]:

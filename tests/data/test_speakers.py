@@ -53,6 +53,26 @@ def test_a_row_that_names_no_file_or_several_without_its_ending_is_counted(file,
     assert said == ["1 row names no recording in speakers.csv, the first in line 3"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["s1/b.wav,Ann", "s1/b.wav,Bob"], 3),
+        (["clean/s1/b.wav,Ann", "d.wav,", "b.wav,Bob"], 4),
+        (["b.wav,Ann", r"C:\corpus\clean\s1\b.wav,Bob"], 3),
+        (["a.wav,Ann", "a.wav,Bob"], 3),  # a name that two files bear
+        (["s1/b.wav,Ann", "s1/b.wav,Ann"], None),  # says it twice
+        (["s1/b.wav,Ann", "s1/b.wav,"], None),  # does not know
+        (["a.wav,Ann", "s1/a.wav,Bob"], None),  # an exception
+    ],
+)
+def test_rows_that_contradict_each_other_are_counted(rows, line, tmp_path):
+    _, said = told(tmp_path, *rows)
+    found = [text for text in said if "another speaker" in text]
+    assert found == (
+        [f"1 row names another speaker than a row before it in speakers.csv, the first in line {line}"] if line else []
+    )
+
+
 def test_a_name_that_several_files_bear_means_all_of_them_as_it_always_has(tmp_path):
     who, said = told(tmp_path, "a.wav,Ann", "x.wav,Bob", "y.wav,Bob")
     assert who == ["Ann", "s1", "Ann", "deep"]
