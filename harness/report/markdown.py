@@ -198,7 +198,10 @@ def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:
     rows = [
         tuple(row[key] for key in ("group", "test_set", "metric", "best", "name", "value", "share")) for row in regrets
     ]
-    note = "Regret: (best fixed − it) / (best fixed − equal), with its 95 % interval (Fieller); quality: the selection score."
+    note = (
+        "Regret: (best fixed − it) / (best fixed − equal), with its 95 % interval (Fieller): 0 is as good as the best fixed, 1 no "
+        "better than equal, below 0 better than the best fixed; quality: the selection score."
+    )
     against = "Against equal weights, and of those that learn against their own last weights, frozen; 95 %, Holm."
     curves = "What the gradient of each raw term is multiplied by, and log-variances where they are learned; mean over seeds."
     worth = [

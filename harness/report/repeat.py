@@ -57,8 +57,8 @@ def whole(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     """The command that makes all of a study again; that of the loss where it was no study of ours, or not as its file says."""
     known = _file(study["name"]) if study else {}
     differs = {name for name in known if known[name] != study.get(name)} - {"seeds", "racing"}
-    if "losses" in differs and set(study["losses"]) < set(known["losses"]):  # what the file compares by now is more
-        differs.remove("losses")
+    # What the file compares is more: part of the study was made, or the file has grown.
+    differs -= {name for name in ("losses", "weighting") if _named(study, name) <= _named(known, name)}
     if not known or differs:
         return command(loss, weighting, study)
     if known["racing"] and not study.get("racing"):  # no option calls a race off
@@ -66,6 +66,11 @@ def whole(loss: str, weighting: str, study: Mapping[str, Any]) -> str:
     seeds = f" SEEDS={study['seeds']}" if study["seeds"] != known["seeds"] else ""
     race = " RACING=1" if study.get("racing") and not known["racing"] else ""
     return f"make study STUDY={_quoted(study['name'])}{seeds}{race}"
+
+
+def _named(study: Mapping[str, Any], what: str) -> set[str]:
+    """Losses or weightings of a study, however they were written: by hand there may be no blanks in them."""
+    return {"".join(name.split()) for name in study.get(what, ())}
 
 
 def _noises(study: Mapping[str, Any]) -> list[str]:

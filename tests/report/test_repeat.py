@@ -77,9 +77,23 @@ def test_a_study_as_its_file_says_is_made_again_by_its_name_and_another_loss_by_
     assert repeat.whole("snr", "fixed", study(**overrides).model_dump(mode="json")).startswith(expected)
 
 
-def test_of_what_a_file_compares_some_is_made_again_by_the_study_whose_file_it_is():
-    some = spec.load("recipes", {"losses": ["log_mse + pmsqe"]}).model_dump(mode="json")
-    assert repeat.whole("log_mse + pmsqe", "fixed", some) == "make study STUDY=recipes"
+@pytest.mark.parametrize(
+    ("name", "loss", "overrides"),
+    [
+        ("recipes", "log_mse + pmsqe", {}),
+        ("recipes", "log_mse+pmsqe", {}),
+        ("weightings", "si_sdr+pmsqe", {"weighting": ["searched"]}),
+        ("weightings", "si_sdr + 10*pmsqe", {}),
+    ],
+)
+def test_of_what_a_file_compares_some_is_made_again_by_the_study_whose_file_it_is(name, loss, overrides):
+    some = spec.load(name, {"losses": [loss], **overrides}).model_dump(mode="json")
+    assert repeat.whole(loss, "fixed", some) == f"make study STUDY={name}"
+
+
+def test_a_weighting_that_the_file_does_not_have_is_made_again_by_its_name():
+    other = spec.load("weightings", {"weighting": ["equal"]}).model_dump(mode="json")
+    assert "WEIGHTING=equal" in repeat.whole("si_sdr + pmsqe", "equal", other)
 
 
 def test_a_study_whose_file_is_not_here_is_made_again_loss_by_loss():
