@@ -173,7 +173,18 @@ def _parquet(tables: list[pd.DataFrame], path: Path) -> None:
     # An import leaves out what was not measured, and orders columns as it likes.
     kept = [name for name in table if name in ("identity", *WORDS) or table[name].notna().any()]
     order = sorted(kept, key=lambda name: (name != "identity", name))
-    table[order].to_parquet(path, compression="zstd", index=False)
+    table = table[order]
+    # What measured numbers have in common are the bytes of their exponents: laid side by side these take a quarter less.
+    numbers = list(table.select_dtypes("float"))
+    words = [name for name in table if name not in numbers]
+    table.to_parquet(
+        path,
+        index=False,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=words,
+        use_byte_stream_split=numbers,
+    )
 
 
 def _open(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:

@@ -52,7 +52,7 @@ def _ranked(view: View, test_set: str) -> list[str]:
 def _where(view: View, count: int) -> str:
     kind = ", synthetic speech" if words.synthetic(str(view.runs["corpus"].iloc[0])) else ""
     seeds = int(view.losses.groupby("name")["seed"].nunique().min())
-    return f"{view.title} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)}{kind})"
+    return f"{view.heading} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)}{kind})"
 
 
 def _use(view: View, best: list[str], count: int, metrics: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.metrics import METRICS
-from harness.report import advice, claims, cost, markdown, page, tables
+from harness.report import advice, claims, cost, markdown, page, tables, words
 from harness.report.blocks import each
 from harness.report.claims import write
 from harness.report.drawing import standalone
@@ -82,7 +82,9 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
         return
     lead, *others = sorted(_largest(judged), key=_weight, reverse=True)
     yield "**Which loss should I use?** " + markdown.escaped(" ".join(advice.sentences(lead.view)))
-    yield "\n".join(f"- {markdown.escaped(advice.sentence(one.view))}" for one in others)
+    yield "\n".join(
+        f"- {markdown.escaped(advice.sentence(one.view))} [The page]({folder}/{one.view.stem}.md)." for one in others
+    )
     test_set = lead.view.sets[0]
     heads, rows = top(lead.view, analysis, test_set)
     yield markdown.table(heads, rows)
@@ -111,17 +113,25 @@ def _protocols(made: list[Page]) -> str:
 
 
 def _largest(judged: list[Page]) -> list[Page]:
-    """Of each task the page of most losses, of more than one seed where there is one: beside it, those of special questions would
-    only confuse."""
-    found: dict[str, Page] = {}
+    """Of each task the page that counts most, and the one that counts most of those that weigh terms against each other: beside
+    them, those of special questions would only confuse."""
+    found: dict[tuple[str, bool], Page] = {}
     for one in judged:
-        task = one.view.task
-        found[task] = max(found.get(task, one), one, key=_weight)
+        key = one.view.task, _weighs(one)
+        found[key] = max(found.get(key, one), one, key=_weight)
     return list(found.values())
 
 
-def _weight(one: Page) -> tuple[bool, bool, int]:
-    return one.view.task == MAIN_TASK, not one.view.once, len(one.view.losses)
+def _weight(one: Page) -> tuple[bool | int, ...]:
+    """The main task before others, several seeds before one, single losses before weightings, a full study before a preliminary
+    one; then the most losses."""
+    view = one.view
+    few = words.preliminary(view.results, view.analysis, view.protocol)
+    return view.task == MAIN_TASK, not view.once, not _weighs(one), not few, len(view.losses)
+
+
+def _weighs(one: Page) -> bool:
+    return one.view.losses["weighting"].nunique() > 1
 
 
 def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[list[str]]]:
