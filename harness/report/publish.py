@@ -113,13 +113,13 @@ def _protocols(made: list[Page]) -> str:
 
 
 def _largest(judged: list[Page]) -> list[Page]:
-    """Of each task the page that counts most, and the one that counts most of those that weigh terms against each other: beside
-    them, those of special questions would only confuse."""
+    """Of each task the page that counts most, and the one that counts most of those that weigh terms against each other, if it has
+    several seeds: beside them, those of special questions would only confuse."""
     found: dict[tuple[str, bool], Page] = {}
     for one in judged:
         key = one.view.task, _weighs(one)
         found[key] = max(found.get(key, one), one, key=_weight)
-    return list(found.values())
+    return [one for (task, weighs), one in found.items() if not (weighs and one.view.once and (task, False) in found)]
 
 
 def _weight(one: Page) -> tuple[bool | int, ...]:

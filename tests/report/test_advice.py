@@ -99,18 +99,20 @@ def test_a_page_of_one_seed_does_not_lead_over_one_of_several(results, make_resu
     assert "34 losses" not in section
 
 
+@pytest.mark.parametrize("seeds", [1, 5])
 def test_a_full_study_leads_over_a_preliminary_one_of_more_losses_and_weightings_have_a_line_of_their_own(
-    results, make_results
+    seeds, results, make_results
 ):
     more = make_results(GAINS | {f"l{k}": 1.0 for k in range(9)}, seeds=3, items=30, protocol="p2")
-    weighed = make_results({"mse": 1.0} | {f"w{k}": 1.0 for k in range(20)}, seeds=5, items=30, protocol="p3")
+    weighed = make_results({"mse": 1.0} | {f"w{k}": 1.0 for k in range(20)}, seeds=seeds, items=30, protocol="p3")
     weighed.runs.loc[weighed.runs["loss"] == "w3", "weighting"] = "equal"
     for name in ("runs", "scores", "tuning"):
         setattr(more, name, pd.concat([getattr(one, name) for one in (results, more, weighed)]))
     more.curves, more.notes = more.curves.iloc[:0], results.notes | more.notes | weighed.notes
     lead, others = publish.files(more, "docs/results", [])[1].split("\n\n")[:2]
     assert "(4 losses, 5 seeds)" in lead
-    assert "(21 losses, 5 seeds)" in others
+    assert ("(21 losses, 5 seeds)" in others) == (seeds == 5)
+    assert "(21 losses, 1 seed)" not in others
     assert "(13 losses, 3 seeds)" not in others  # of the same task, and less
 
 
