@@ -174,7 +174,7 @@ def _parquet(tables: list[pd.DataFrame], path: Path) -> None:
     kept = [name for name in table if name in ("identity", *WORDS) or table[name].notna().any()]
     order = sorted(kept, key=lambda name: (name != "identity", name))
     table = table[order]
-    # What measured numbers have in common are the bytes of their exponents: laid side by side these take a quarter less.
+    # What measured numbers have in common are the bytes of their exponents: laid side by side these take a fifth less.
     numbers = list(table.select_dtypes("float"))
     words = [name for name in table if name not in numbers]
     table.to_parquet(
