@@ -9,7 +9,7 @@ import numpy as np
 from harness.intervals import Estimate, interval, two_way
 from harness.metrics import METRICS
 from harness.report.blocks import HEARD, Block, blocks
-from harness.report.numbers import number, span
+from harness.report.numbers import listed, number, span
 from harness.report.words import HEADLINE
 
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ def table(results: Results, protocol: str) -> list[dict]:
         | {"narrower": bool(row["change_high"] < 0)}
         for row in gaps(results, protocol)
     ]
+
+
+def words(rows: list[dict]) -> str:
+    """What a table says: under which losses the gap is narrower than under the reference, by metric."""
+    found: dict[str, list[str]] = {row["metric"]: [] for row in rows}
+    for row in rows:
+        if row["narrower"]:
+            found[row["metric"]].append(row["loss"])
+    told = [f"on {metric} under {listed(losses, 9)}" for metric, losses in found.items() if losses]
+    if not told:
+        return "No loss narrows the gap for certain (95 %)."
+    rest = [metric for metric, losses in found.items() if not losses]
+    none = f"; on {listed(rest, 9)} no loss narrows it" if rest else ""
+    return (
+        f"The gap is narrower (95 %, each difference by itself) than under the reference loss {'; '.join(told)}{none}."
+    )
 
 
 def _mean(block: Block, loss: str) -> float:

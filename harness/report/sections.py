@@ -138,7 +138,11 @@ def fitting(view: View) -> dict[str, Any]:
     names = view.losses.loc[~view.losses["stale"], ["run_id", "name"]].rename(columns={"name": "loss"})
     curves = view.results.fitting.merge(names, on="run_id")
     shown = [name for name in view.order if name in set(curves["loss"])]
-    return {"gaps": gaps, "picture": svg(plots.convergence(curves, shown)) if len(curves) else None}
+    return {
+        "gaps": gaps,
+        "words": fit.words(gaps),
+        "picture": svg(plots.convergence(curves, shown)) if len(curves) else None,
+    }
 
 
 def recognised(view: View) -> dict[str, Any]:

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from harness.intervals import interval, two_way
-from harness.report import fit
+from harness.report import fit, markdown
 from harness.report.blocks import HEARD
-from harness.report.page import render
+from harness.report.page import pages_of, render
 from harness.report.ranking import analyse
 from harness.report.runs import TRAINING_LOSS, WEIGHTS
 
@@ -81,3 +81,31 @@ def test_the_page_tells_the_gaps_and_draws_loss_and_weights(heard):
     assert WEIGHTS in page
     narrower = [row for row in fit.table(results, "p1") if row["narrower"]]
     assert [row["loss"] for row in narrower if row["metric"] == "SI-SDR"] == ["snr"]
+
+
+def test_the_words_name_the_losses_that_narrow_the_gap_and_the_metrics_on_which_none_does():
+    def row(metric, loss, narrower):
+        return {"metric": metric, "loss": loss, "narrower": narrower}
+
+    rows = [
+        row("SI-SDR", "mse", False),
+        row("SI-SDR", "snr", True),
+        row("SI-SDR", "l1", True),
+        row("ESTOI", "snr", False),
+    ]
+    words = fit.words(rows)
+    assert "on SI-SDR under snr and l1; on ESTOI no loss narrows it." in words
+    assert fit.words([rows[0], rows[3]]) == "No loss narrows the gap for certain (95 %)."
+
+
+def test_a_page_in_markdown_tells_the_gaps_too(heard):
+    results = heard({"mse": 2.0, "snr": 1.0})
+    (page,) = pages_of(results, analyse(results), None)
+    text = markdown.protocol(page)
+    _, found = text.split("## What was learned by heart")
+    words, rest = found.strip().split("\n", 1)
+    assert "under the reference loss on SI-SDR under snr" in words
+    row = next(one for one in fit.table(results, "p1") if one["narrower"] and one["metric"] == "SI-SDR")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rest.splitlines() if line.startswith("| snr")]
+    keys = ("heard", "unheard", "gap", "interval", "change", "change_interval")
+    assert ["snr", "SI-SDR", *(markdown.escaped(row[key]) for key in keys)] in cells
