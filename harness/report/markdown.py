@@ -65,7 +65,7 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
             _picture(draw, f"cost-{number}", f"Gain over {view.baseline} against the time of a step", drawn)
             for number, (_, drawn) in enumerate(shown.get("cost", {}).get("pictures", []), 1)
         ),
-        *_fitting(view, shown.get("fitting", {}), draw),
+        *_fitting(shown.get("fitting", {}), draw),
         *_balance(shown.get("balance", {}), draw),
         "## How it was measured",
         escaped(" ".join(shown["method"]["measured"])),
@@ -187,18 +187,14 @@ def _equal_time(it: dict[str, Any]) -> list[str]:
     return ["## Equal time", *parts] if parts else []
 
 
-def _fitting(view: View, it: dict[str, Any], draw: Draw | None) -> list[str]:
+def _fitting(it: dict[str, Any], draw: Draw | None) -> list[str]:
     if not it:
         return []
     heads = ["loss", "metric", "training", "matched", "gap", "95 % interval", "change", "its interval"]
     keys = ("loss", "metric", "heard", "unheard", "gap", "interval", "change", "change_interval")
-    note = (
-        f"Mean gain over {view.baseline} on mixtures of the recordings that training hears and on matched test items, the gap "
-        "between them, and how the gap differs from that of the reference loss."
-    )
     drawn = _picture(draw, "fitting", "Loss in training and size of the weights over updates", it["picture"])
     rows = [[row[key] for key in keys] for row in it["gaps"]]
-    return ["## What was learned by heart", escaped(it["words"]), table(heads, rows), escaped(note), drawn]
+    return ["## What was learned by heart", escaped(it["words"]), table(heads, rows), escaped(it["note"]), drawn]
 
 
 def _balance(it: dict[str, Any], draw: Draw | None) -> list[str]:

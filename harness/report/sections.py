@@ -141,6 +141,7 @@ def fitting(view: View) -> dict[str, Any]:
     return {
         "gaps": gaps,
         "words": fit.words(gaps),
+        "note": fit.note(view.baseline),
         "picture": svg(plots.convergence(curves, shown)) if len(curves) else None,
     }
 
