@@ -90,8 +90,8 @@ def note(baseline: str) -> str:
     """How the table is read."""
     return (
         f"Mean gain over {baseline} on mixtures of the recordings that training hears and on matched test items, and the gap "
-        "between them. “Change” compares the gap with that of the reference loss. The intervals do not use that a seed pulls both sets the "
-        "same way, so they are rather too wide."
+        "between them. “Change” compares the gap with that of the reference loss. The intervals do not use that a seed "
+        "pulls both sets the same way, so they are rather too wide."
     )
 
 
