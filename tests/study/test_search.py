@@ -142,7 +142,9 @@ def test_diverged_and_pruned_draws_count_and_are_told_as_pruned(made: Maker) -> 
 @pytest.mark.parametrize("name", ["median", "hyperband", "wilcoxon"])
 def test_each_pruner_ends_bad_draws_early_and_never_the_best(name: str) -> None:
     looks = trial.looks_at("tune", 400, name)[:-1]
-    made = optuna.create_study(direction="maximize", sampler=_Tpe(), pruner=_pruner(name, looks, 400))
+    pruner = _pruner(name, looks, 400)
+    # Named, because what is drawn follows from the name, and one that optuna makes up is another in every run.
+    made = optuna.create_study(study_name="search", direction="maximize", sampler=_Tpe(), pruner=pruner)
     queue = Draws(Entrant("mse"), "tune", made, looks=looks)
 
     def objective(claimed: optuna.Trial) -> float:
