@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report import cost, tables, words
+from harness.report import cost, settled, tables, words
 from harness.report.numbers import listed, times
 from harness.report.overall import OVERALL
 from harness.report.view import View
@@ -32,14 +32,16 @@ def sentences(view: View) -> list[str]:
     if len(best) < len(names) or not view.once:
         said += _first_of_all(view, first, best)
         said += _cheapest(view, best)
+        said += _gamed(view, first)
         said += [_elsewhere(view, name, best) for name in others]
+        said += settled.in_brief(view)
     few = words.preliminary(view.results, view.analysis, view.protocol)
     return [*said, *([f"Preliminary: {'; '.join(few)}."] if few else [])]
 
 
 def unbeaten(view: View, test_set: str) -> list[str]:
-    """The losses that tie with the best, or are it, on each headline metric of a test set, best overall place first."""
-    tops = [{a["loss"], *a["names"]} for a in view.answers[test_set] if "loss" in a]
+    """The losses that none beats for certain on any headline metric of a test set, best overall place first."""
+    tops = [set(a["unbeaten"]) for a in view.answers[test_set] if "loss" in a]
     return [name for name in _ranked(view, test_set) if all(name in top for top in tops)]
 
 
@@ -65,9 +67,7 @@ def _use(view: View, best: list[str], count: int, metrics: str) -> str:
         return f"nothing parts the losses for certain on {metrics}: take the cheapest."
     if best:
         return f"use {_any(best)}: no other loss is better for certain on {metrics}."
-    choice = "; ".join(
-        f"for {a['label']} {_any([a['loss'], *a['names']])}" for a in view.answers[view.sets[0]] if "loss" in a
-    )
+    choice = "; ".join(f"for {a['label']} {_any(a['unbeaten'])}" for a in view.answers[view.sets[0]] if "loss" in a)
     return f"it depends on what counts: {choice}."
 
 
@@ -94,11 +94,25 @@ def _cheapest(view: View, best: list[str]) -> list[str]:
     return [f"{which} takes {ratio} the step of {view.reference} ({place})."]
 
 
+def _gamed(view: View, test_set: str) -> list[str]:
+    """Of losses that are advised for a metric: which win only what they optimise, and lose what they do not."""
+    advised = {name for a in view.answers[test_set] if "loss" in a for name in a["unbeaten"]}
+    rows = view.analysis.goodhart
+    rows = rows[(rows["protocol"] == view.protocol) & (rows["test_set"] == test_set) & rows["loss"].isin(advised)]
+    won, lost = ([words.labels(text) for text in rows[name]] for name in ("gained", "lost"))
+    return [
+        f"{loss} beats {view.reference} on what it optimises ({gained}) and loses on {other}."
+        for loss, gained, other in zip(rows["loss"], won, lost, strict=True)
+    ]
+
+
 def _elsewhere(view: View, test_set: str, best: list[str]) -> str:
-    """Whether the advice holds on another test set."""
+    """Whether the advice holds on another test set, and what every loss makes worse there."""
     there, shown = unbeaten(view, test_set), f"On {test_set.replace('_', ' ')} items"
+    harmed = [a["label"] for a in view.answers[test_set] if a.get("worse")]  # by the best, so by the others too
+    harm = f"; every loss lowers {listed(harmed)}" if harmed else ""
     if not there:
-        return f"{shown} no loss is unbeaten."
+        return f"{shown} no loss is unbeaten{harm}."
     if set(there) == set(best):
-        return f"{shown} the same are unbeaten."
-    return f"{shown} {listed(there, MOST)} {'is' if len(there) == 1 else 'are'} unbeaten."
+        return f"{shown} the same are unbeaten{harm}."
+    return f"{shown} {listed(there, MOST)} {'is' if len(there) == 1 else 'are'} unbeaten{harm}."

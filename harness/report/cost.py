@@ -59,7 +59,8 @@ def measured(throughput: pd.DataFrame, model: str, reference: str) -> pd.DataFra
     own["rank"] = own.groupby("place")["step_ms"].rank(method="min")
     base = own[own["loss"] == reference].drop_duplicates("place").set_index("place")
     own["step_ratio"] = own["step_ratio"] / own["place"].map(base["step_ratio"])
-    own["loss_ratio"] = own["ratio_to_mse"] / own["place"].map(base["ratio_to_mse"])
+    alone = own["place"].map(base["ratio_to_mse"])
+    own["loss_ratio"] = own["ratio_to_mse"] / (alone.fillna(1.0) if reference == "mse" else alone)
     return own.sort_values(["gpu", "place", "step_ms"], kind="stable", ignore_index=True)
 
 

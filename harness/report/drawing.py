@@ -96,7 +96,8 @@ def svg(figure: Figure, tight: bool = False) -> bytes:
 
 
 def standalone(picture: str) -> str:
-    """A picture of `svg` as a file of its own, which no page gives colours to: ink on white. Places are rounded to a hundredth of
-    a point, which halves it."""
-    head, rest = re.sub(r"(\d\.\d\d)\d+", r"\1", picture).split(">", 1)
+    """A picture of `svg` as a file of its own, which no page gives colours to: ink on white. Places, in points, keep two decimals,
+    which halves it; what is written in it stays as it is."""
+    short = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), picture)
+    head, rest = short.split(">", 1)
     return f"{head}><style>svg {{color: {INK}; background: #fff}}</style>{rest}\n"

@@ -56,19 +56,22 @@ def protocol(page: Page, draw: Draw | None = None) -> str:
         "Synthetic speech: says little about people." if about["synthetic"] else "",
         *_answer(page.answer),
         "## Ranking",
-        *(part for one in shown["ranking"]["sets"] for part in _ranking(view, one, draw)),
+        *(part for one in shown["ranking"]["sets"] for part in _ranking(view, one, shown["ranking"]["notes"], draw)),
         *_settled(shown.get("settled", {})),
         *_equal_time(shown.get("equal_time", {})),
         "## Throughput",
         cost(shown.get("cost", {}).get("table", {})),
         *(
-            _picture(draw, f"cost-{number}", f"Gain over {view.baseline} against the time of a step", drawn)
-            for number, (_, drawn) in enumerate(shown.get("cost", {}).get("pictures", []), 1)
+            part
+            for number, (place, drawn) in enumerate(shown.get("cost", {}).get("pictures", []), 1)
+            for part in _cost_picture(view, draw, number, place, drawn)
         ),
         *_fitting(shown.get("fitting", {}), draw),
         *_balance(shown.get("balance", {}), draw),
         "## How it was measured",
         escaped(" ".join(shown["method"]["measured"])),
+        escaped(shown["method"]["rules"]),
+        escaped(_reliability(shown["method"]["reliability"])),
         *(["## Recordings", _list(shown["recordings"]["notes"])] if "recordings" in shown else []),
     ]
     return joined(parts)
@@ -107,7 +110,11 @@ def cost(found: dict[str, Any]) -> str:
     parts = []
     for place, name in enumerate(found["places"]):
         own = [(loss, *cells[place * width : (place + 1) * width]) for loss, cells in found["rows"]]
-        parts += [f"### {escaped(name)}", table(["loss", *found["heads"]], own)]
+        own = [row for row in own if any(cell != "–" for cell in row[1:])]
+        own.sort(key=lambda row: float("inf") if row[1] == "–" else float(row[1]))
+        shown = [0, *(k for k in range(1, width + 1) if any(row[k] != "–" for row in own))]
+        heads = ["loss", *found["heads"]]
+        parts += [f"### {escaped(name)}", table([heads[k] for k in shown], [[row[k] for k in shown] for row in own])]
     return joined(parts if found["gpu"] else [*parts, "GPU: not measured."]).rstrip()
 
 
@@ -124,34 +131,79 @@ def _picture(draw: Draw | None, name: str, says: str, picture: Markup | None) ->
     return f"![{escaped(says)}]({draw(name, picture)})" if draw is not None and picture else ""
 
 
-def _ranking(view: View, one: dict[str, Any], draw: Draw | None) -> list[str]:
+def _ranking(view: View, one: dict[str, Any], notes: dict[str, str], draw: Draw | None) -> list[str]:
     test_set = one["name"]
-    metrics = [*view.headline, *view.others]
+    own = tables.ranking_table(view.analysis, view.protocol, test_set, (*view.headline, *view.others))
+    for row in own:
+        row["state"] = "; ".join(filter(None, (row["state"], notes.get(row["loss"], ""))))
+    fewer = f"Judged on fewer: {one['fewer']}." if one["fewer"] else ""
+    note = (
+        f"Mean, gain over {view.baseline} with its 95 % interval, tie letters: tied losses share one. ◇: the loss optimises this "
+        "metric. Overall: the place by mean rank over the metrics that no loss here optimises, ties counting half."
+    )
+    says = f"Gain over {view.baseline} of every loss with its 95 % interval, {test_set.replace('_', ' ')} items"
+    drawn = _picture(draw, f"ranking-{test_set}", says, one["picture"])
+    key = "Blue: tied with the best; open diamond: the loss optimises this metric. Compare by letters, not by overlap of intervals."
+    more = table(*_rows(own, view.others, False)) if view.others else ""
+    return [
+        f"### {_set_name(test_set)}: {one['judged']} items, {one['clusters']} {one['of']}",
+        escaped(" ".join(filter(None, (one["remark"], one["made_of"], fewer)))),
+        table(*_rows(own, view.headline, True)),
+        escaped(note),
+        drawn,
+        key if drawn else "",
+        f"The harness’s own noise. {escaped(one['noise'])}" if one["noise"] else "",
+        f"Other metrics, {test_set.replace('_', ' ')} items:" if more else "",
+        more,
+    ]
+
+
+def _rows(own: list[dict[str, Any]], metrics: tuple[str, ...], whole: bool) -> tuple[list[str], list[tuple]]:
+    """Heads and rows of a ranking by some metrics. whole: with places and intervals."""
+    heads = ["loss", "state", "overall"] if whole else ["loss"]
     rows = [
         (
             row["loss"],
-            row["state"],
-            row["place"],
-            *(_cell(row["cells"].get(metric)) for metric in metrics),
-            row["seeds"] or "–",
+            *((row["state"], row["place"]) if whole else ()),
+            *(_cell(row["cells"].get(metric), whole) for metric in metrics),
+            *((row["seeds"] or "–",) if whole else ()),
         )
-        for row in tables.ranking_table(view.analysis, view.protocol, test_set, tuple(metrics))
+        for row in own
     ]
-    heads = ["loss", "state", "overall", *(METRICS[metric].label for metric in metrics), "seeds"]
-    note = f"Mean, gain over {view.baseline}, tie letters: tied losses share one. ◇: the loss optimises this metric."
-    says = f"Gain over {view.baseline} of every loss with its 95 % interval, {test_set.replace('_', ' ')} items"
-    drawn = _picture(draw, f"ranking-{test_set}", says, one["picture"])
-    return [f"### {_set_name(test_set)}", table(heads, rows), escaped(note), drawn]
+    return [*heads, *(METRICS[metric].label for metric in metrics), *(["seeds"] if whole else [])], rows
 
 
-def _cell(cell: dict[str, Any] | None) -> str:
+def _cell(cell: dict[str, Any] | None, whole: bool) -> str:
     if cell is None:
         return "–"
-    return " ".join(filter(None, ("◇" if cell["target"] else "", cell["value"], cell["gain"], cell["letters"])))
+    told = (
+        "◇" if cell["target"] else "",
+        cell["value"],
+        cell["gain"],
+        cell["gain_interval"] if whole else "",
+        cell["letters"],
+    )
+    return " ".join(filter(None, told))
 
 
 def _set_name(test_set: str) -> str:
     return escaped(test_set.replace("_", " ").capitalize())
+
+
+def _cost_picture(view: View, draw: Draw | None, number: int, place: str, drawn: Markup) -> list[str]:
+    shown = _picture(draw, f"cost-{number}", f"Gain over {view.baseline} against the time of a step on {place}", drawn)
+    key = f"{escaped(place)}. Diamonds and bold: no other loss is both cheaper and better."
+    return [shown, key] if shown else []
+
+
+def _reliability(rows: list[tuple]) -> str:
+    """Whether other seeds would rank alike, in words; "" where it was not judged."""
+    told = [
+        f"{label} ({test_set}) {tau}, {apart} of {pairs} pairs{judged}"
+        for label, test_set, tau, apart, pairs, judged in rows
+    ]
+    what = "Agreement of rankings from disjoint halves of the seeds, tau-b over the pairs that the study separates"
+    return f"{what}: {'; '.join(told)}." if told else ""
 
 
 def _settled(it: dict[str, Any]) -> list[str]:
@@ -178,13 +230,18 @@ def _equal_time(it: dict[str, Any]) -> list[str]:
     if it.get("times"):
         heads = [
             "loss",
-            *(f"{head}, {kind}" for kind in it["kinds"] for head in ("seconds", f"× {it['reference']}", "seeds")),
+            *(
+                f"{head}, {kind}" if len(it["kinds"]) > 1 else head
+                for kind in it["kinds"]
+                for head in ("updates", "seconds", f"time × {it['reference']}", "seeds")
+            ),
         ]
         parts += [
             f"### Time to a selection score of {it['goal']}",
+            escaped(it["told"]),
             table(heads, [(loss, *(cell for cells in kinds for cell in cells)) for loss, kinds in it["times"]]),
         ]
-    return ["## Equal time", *parts] if parts else []
+    return ["## Equal time" if it.get("sets") else "## Time to a score", *parts] if parts else []
 
 
 def _fitting(it: dict[str, Any], draw: Draw | None) -> list[str]:

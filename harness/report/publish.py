@@ -12,7 +12,7 @@ from harness.report import advice, claims, cost, markdown, page, tables, words
 from harness.report.blocks import each
 from harness.report.claims import write
 from harness.report.drawing import standalone
-from harness.report.numbers import number, span, times
+from harness.report.numbers import times
 from harness.report.ranking import Analysis, analyse
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def _section(made: list[Page], analysis: Analysis, texts: dict[str, str], folder
         yield f"No loss has been judged yet: [{folder}]({folder}/README.md)."
         return
     lead, *others = sorted(_largest(judged), key=_weight, reverse=True)
-    yield "**Which loss should I use?** " + markdown.escaped(" ".join(advice.sentences(lead.view)))
+    yield "**Which loss should I use?** By task / corpus / model (study): " + markdown.escaped(
+        " ".join(advice.sentences(lead.view))
+    )
     yield "\n".join(
         f"- {markdown.escaped(advice.sentence(one.view))} [The page]({folder}/{one.view.stem}.md)." for one in others
     )
@@ -113,21 +115,22 @@ def _protocols(made: list[Page]) -> str:
 
 
 def _largest(judged: list[Page]) -> list[Page]:
-    """Of each task the page that counts most, and the one that counts most of those that weigh terms against each other, if it has
-    several seeds: beside them, those of special questions would only confuse."""
+    """Of each task and model the page that counts most, and the one that counts most of those that weigh terms against each other,
+    if it has several seeds: beside them, those of special questions would only confuse."""
     found: dict[tuple[str, bool], Page] = {}
     for one in judged:
-        key = one.view.task, _weighs(one)
+        key = one.view.title, _weighs(one)
         found[key] = max(found.get(key, one), one, key=_weight)
-    return [one for (task, weighs), one in found.items() if not (weighs and one.view.once and (task, False) in found)]
+    return [one for (title, weighs), one in found.items() if not (weighs and one.view.once and (title, False) in found)]
 
 
 def _weight(one: Page) -> tuple[bool | int, ...]:
     """The main task before others, several seeds before one, single losses before weightings, a full study before a preliminary
-    one; then the most losses."""
+    one, the longest trainings before shorter ones; then the most losses."""
     view = one.view
     few = words.preliminary(view.results, view.analysis, view.protocol)
-    return view.task == MAIN_TASK, not view.once, not _weighs(one), not few, len(view.losses)
+    shorter = any(view.protocol in protocols for protocols in view.results.shorter.values())
+    return view.task == MAIN_TASK, not view.once, not _weighs(one), not few, not shorter, len(view.losses)
 
 
 def _weighs(one: Page) -> bool:
@@ -135,12 +138,12 @@ def _weighs(one: Page) -> bool:
 
 
 def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[list[str]]]:
-    """The first losses of a ranking and the reference, as text: gains with their intervals, and the time of a step."""
+    """The first losses of a ranking, those that are advised and the reference, as text: gains with their intervals, and the time of
+    a step."""
     table = tables.ranking_table(analysis, view.protocol, test_set, view.headline)
     rows = [row for row in table if row["kind"] == "loss"]
-    rows = rows[:TOP] + [row for row in rows[TOP:] if row["loss"] == view.reference]
-    gains = analysis.gains[(analysis.gains["protocol"] == view.protocol) & (analysis.gains["test_set"] == test_set)]
-    gained = gains.set_index(["metric", "loss"])
+    kept = {view.reference, *(name for a in view.answers.get(test_set, []) for name in a.get("unbeaten", ()))}
+    rows = rows[:TOP] + [row for row in rows[TOP:] if row["loss"] in kept]
     costs = cost.at_home(view)
     steps = {row.name: f"{row.updates_per_s:.1f} updates/s, {times(row.step_ratio)}" for row in each(costs)}
     place = f" ({costs['place'].iloc[0]})" if len(costs) else ""
@@ -149,10 +152,7 @@ def top(view: View, analysis: Analysis, test_set: str) -> tuple[list[str], list[
         own = row["cells"].get(metric)
         if own is None:
             return "–"
-        if (metric, row["loss"]) not in gained.index:
-            return f"{own['value']} {own['letters']}"
-        gain = gained.loc[(metric, row["loss"])]
-        told = number(metric, gain["gain"], True), span(metric, gain["low"], gain["high"], True), own["letters"]
+        told = own["gain"] or own["value"], own["gain_interval"], own["letters"]
         return " ".join(filter(None, ("◇" if own["target"] else "", *told)))
 
     heads = ["loss", "overall", *(METRICS[metric].label for metric in view.headline), f"step{place}"]

@@ -10,6 +10,18 @@ import pandas as pd
 ENOUGH = 0.7
 ENOUGH_SEEDS = 4
 SPLITS = 200
+SCORE = "score"  # of validation, by which rates are chosen
+
+
+def spread(curves: pd.DataFrame, runs: pd.DataFrame) -> float:
+    """Standard deviation over seeds of the last selection score, pooled over losses; NaN where not known. curves: as in `Results`;
+    runs: run_id and name of confirmed ones."""
+    if curves.empty:
+        return float("nan")
+    known = curves[curves["metric"] == SCORE].merge(runs[["run_id", "name"]], on="run_id").dropna(subset=["value"])
+    last: pd.DataFrame = known.sort_values("step").drop_duplicates("run_id", keep="last")
+    variances = last.groupby("name")["value"].var(ddof=1).dropna()
+    return float(np.sqrt(variances.mean())) if len(variances) else float("nan")
 
 
 def split_half(losses: dict[str, pd.DataFrame], beats: np.ndarray, order: list[str]) -> tuple[float, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness import entrants, keys, losses
+from harness import entrants, keys, losses, spec
 from harness.entrants import Entrant
+from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.report import repeat, searched
 from harness.report.blocks import AND, HEARD, named
@@ -272,6 +274,17 @@ def _stale(tags: dict[str, str]) -> bool:
     )
 
 
+def _few_items(tags: Mapping[str, str], study: Mapping[str, Any]) -> bool:
+    """Whether the run was judged on fewer items than a full study asks for. Its tag says so of fewer seeds too, and stands where
+    the items of the study, or the folder that its corpus was, are not known here."""
+    try:
+        full = spec.rule_of(study["task"], study["corpus"]).model_fields["items"].get_default(call_default_factory=True)
+        items = study["scenes"]["items"]
+        return any((items.get(name) or 0) < full.of(name) for name in ("validation", "matched", "mismatched"))
+    except (UserError, KeyError, AttributeError):
+        return tags["preliminary"] == "True"
+
+
 def _row(
     run: Run, selected: dict[str, Any], readers: dict[str, tuple[int, int]], content: dict[str, Any]
 ) -> dict[str, Any]:
@@ -294,7 +307,7 @@ def _row(
         "params": metrics.get("parameters"),
         "targets": tuple(tags["targets"].split()),
         **dict(zip(("studies_read", "losses_read"), readers.get(tags["test_list"], (0, 0)), strict=True)),
-        "preliminary": tags["preliminary"] == "True",
+        "preliminary": _few_items(tags, content.get("study", {})),
         "variant": " ".join(text[:6] for _, text in sorted(content.get("loss", {}).get("named", {}).items())),
         "parent": _parent(run),
         "experiment": run.info.experiment_id,

@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.metrics import METRICS
-from harness.report import critical, fit, plots, raced, rank_plots, recognition, tables, verdict, words
+from harness.report import cautions, critical, fit, plots, raced, rank_plots, recognition, tables, verdict, words
 from harness.report.blocks import Block, each
 from harness.report.numbers import days
 from harness.report.overall import OVERALL
@@ -23,8 +23,6 @@ def about(view: View) -> dict[str, Any]:
     updates = sorted(view.losses["updates"].dropna().unique())
     return {
         "synthetic": words.synthetic(first["corpus"]),
-        "clusters": words.clusters(view.task),
-        "controls": TASKS[view.task].explained if view.task in TASKS else "",
         "updates": ", ".join(f"{int(u)}" for u in updates),
         "count": int(view.losses["name"].nunique()),
         "seeds": _range(view.losses.groupby("name")["seed"].nunique()),
@@ -39,19 +37,23 @@ def answer(view: View) -> dict[str, Any]:
     return {
         "sentences": verdict.sentences(view),
         "preliminary": words.preliminary(view.results, view.analysis, view.protocol),
-        "cautions": words.cautions(view.results, view.analysis, view.protocol),
+        "cautions": cautions.cautions(view.results, view.analysis, view.protocol),
         "sets": list(view.answers.items()),
     }
 
 
 def ranking(view: View) -> dict[str, Any]:
     """Every test set with its picture, its tables and what parts them."""
-    out, shipped = raced.notes(view.losses), tables.reference_note(view.results, view.protocol)
-    return {
-        "sets": [_test_set(view, name) for name in view.sets],
-        "notes": out
-        | {name: "; ".join([note, *([out[name]] if name in out else [])]) for name, note in shipped.items()},
-    }
+    few = words.few_seeds(view.results, view.protocol)
+    some = (
+        {name: f"preliminary, {count} seeds" for name, count in few.items()}
+        if len(few) < view.losses["name"].nunique()
+        else {}
+    )
+    notes: dict[str, str] = {}
+    for found in (tables.reference_note(view.results, view.protocol), raced.notes(view.losses), some):
+        notes |= {name: f"{notes[name]}; {note}" if name in notes else note for name, note in found.items()}
+    return {"sets": [_test_set(view, name) for name in view.sets], "notes": notes}
 
 
 def _test_set(view: View, name: str) -> dict[str, Any]:
@@ -62,6 +64,8 @@ def _test_set(view: View, name: str) -> dict[str, Any]:
         "name": name,
         "of": words.clusters(view.task, name),
         "remark": words.remark(view.task, name),
+        "made_of": words.made_of(view.results, protocol, name),
+        "fewer": _fewer(mine),
         "table": tables.ranking_table(analysis, protocol, name, view.headline),
         "more": tables.ranking_table(analysis, protocol, name, view.others) if view.others else [],
         "whole": recognition.of_set(view.results, protocol, name, order),
@@ -75,6 +79,13 @@ def _test_set(view: View, name: str) -> dict[str, Any]:
         "critical": _critical(mine),
         "conditions": [(b.metric, tables.condition_tables(view.results, b, order)) for b in mine],
     }
+
+
+def _fewer(mine: list[Block]) -> str:
+    """Metrics that were judged on some of the items alone, and on how many: "DNSMOS OVRL on 20 items"; "" without any."""
+    counts = {METRICS[b.metric].label: b.clusters.size - b.missing for b in mine}
+    most = max(counts.values(), default=0)
+    return words.listed([f"{label} on {count} items" for label, count in counts.items() if count < most], 9)
 
 
 def _ranking_picture(view: View, test_set: str, order: list[str]) -> Markup | None:
@@ -171,6 +182,7 @@ def method(view: View) -> dict[str, Any]:
     whole = [recognition.of_set(view.results, view.protocol, name, view.order).get("about", []) for name in view.sets]
     measured = [words.MEASURED[m] for m in (*view.headline, *view.others) if m in words.MEASURED]
     return {
+        "rules": words.rules(view.task, view.baseline),
         "measured": measured + list(dict.fromkeys(line for lines in whole for line in lines)),
         "reliability": [
             (

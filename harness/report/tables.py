@@ -79,13 +79,13 @@ def summary_table(analysis: Analysis, protocol: str | None = None, test_set: str
 
 def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tuple[str, ...]) -> list[dict]:
     """One dict a loss or control, in the order of the overall place: loss, state, seeds, params, device, kind ("loss",
-    "stale", "control"), place (overall place, "" if none), mean_rank, cells: metric -> {value, gain, interval, letters,
-    target}. Only metrics that were measured have cells.
+    "stale", "control"), place (overall place, "" if none), mean_rank, cells: metric -> {value, gain, interval (of the mean),
+    gain_interval, letters, target}. Only metrics that were measured have cells.
     """
     rows = analysis.ranking
     rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set)]
     gains = analysis.gains[(analysis.gains["protocol"] == protocol) & (analysis.gains["test_set"] == test_set)]
-    gained = gains.set_index(["metric", "loss"])["gain"].to_dict()
+    gained = {(row.metric, row.loss): row for row in each(gains)}
     of_loss: dict[str, dict[str, Any]] = {}
     for score in each(rows):
         of_loss.setdefault(score.loss, {})[score.metric] = score
@@ -103,7 +103,8 @@ def ranking_table(analysis: Analysis, protocol: str, test_set: str, metrics: tup
             score, gain = own[metric], gained.get((metric, loss))
             entry["cells"][metric] = {
                 "value": number(metric, score.mean),
-                "gain": "" if gain is None else number(metric, gain, signed=True),
+                "gain": "" if gain is None else number(metric, gain.gain, signed=True),
+                "gain_interval": "" if gain is None else span(metric, gain.low, gain.high, True),
                 "interval": span(metric, score.low, score.high),
                 "letters": score.tie_group,
                 "target": bool(score.target),

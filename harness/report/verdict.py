@@ -40,17 +40,25 @@ def _best(view: View, test_set: str, first: bool) -> list[str]:
         said += ", better than every other for certain"
     found = [f"{said}."]
     if others:
-        found.append("For " + "; for ".join(f"{a['label']} it is {_with_gain(view, a)}" for a in others) + ".")
+        found.append(
+            "For " + "; for ".join(f"{a['label']} it is {_with_gain(view, a)}{_ties(a)}" for a in others) + "."
+        )
     for answer in [a for a in answers if "losses" in a] if first and not view.once else []:
         first_of_all = f"{answer['losses']} rank{'' if ' and ' in answer['losses'] else 's'} first"
-        found.append(f"Over {answer['referees']}, which no loss here optimises, {first_of_all}.")
+        over = f"ver {answer['referees']}, which no loss here optimises,"
+        found.append(f"O{over} {first_of_all}." if not answer["all"] else f"Nothing parts the losses o{over[:-1]}.")
     return found
+
+
+def _ties(answer: dict) -> str:
+    count = len(answer["names"])
+    return f", tied with {answer['names'][0] if count == 1 else f'{count} others'}" if count else ""
 
 
 def _with_gain(view: View, answer: dict) -> str:
     if not answer["gain"]:
         return f"{answer['loss']} ({answer['value']})"
-    unsure = ", not for certain" if answer["sure"] is False else ""
+    unsure = ", worse for certain" if answer["worse"] else ", not for certain" if answer["sure"] is False else ""
     return f"{answer['loss']} ({answer['gain']} over {view.baseline}{unsure})"
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from harness.data import corpora
 from harness.errors import UserError
 from harness.metrics import ANSWERS, METRICS
 from harness.report import raced
-from harness.report.blocks import baseline, each, named, superseded
+from harness.report.blocks import each, named
 from harness.report.numbers import listed, number, span
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
-from harness.report.reliability import ENOUGH, ENOUGH_SEEDS
+from harness.report.reliability import ENOUGH
 from harness.tasks import TASKS
 
 if TYPE_CHECKING:
     from harness.report.runs import Results
-    from harness.report.searched import Found
 
 HEADLINE = ("si_sdr_improvement", "pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
 FULL_SEEDS = 5
+MOST_NAMED = 6  # voices, kinds of noise or losses in a sentence
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",
     "pesq_nb": "PESQ-NB is ITU-T P.862 with the mapping of P.862.1, computed by the package pesq.",
@@ -59,18 +58,45 @@ def clusters(task: str, test_set: str = "matched") -> str:
     return "voices" if synthesised else "prompts"
 
 
+def made_of(results: Results, protocol: str, test_set: str) -> str:
+    """Whose voices and which noise a judged set is made of: "Voices: a and b; noise: c, d and 2 more."; "" if neither is known."""
+    runs = set(results.runs.loc[results.runs["protocol"] == protocol, "run_id"])
+    own = results.scores[(results.scores["test_set"] == test_set) & results.scores["run_id"].isin(runs)]
+    found = [
+        f"{what}: {listed(sorted(own[column].dropna().astype(str).unique()), MOST_NAMED)}"
+        for what, column in (("voices", "speaker"), ("noise", "noise"))
+        if column in own and own[column].notna().any()
+    ]
+    return f"{'; '.join(found).capitalize()}." if found else ""
+
+
+def rules(task: str, baseline: str) -> str:
+    """How losses are compared, in words: what is random, what is a tie, and what becomes of what could not be judged."""
+    controls = TASKS[task].explained if task in TASKS else ""
+    return (
+        f"Seeds and items are both random: intervals come from a two-way analysis of variance over seeds and {clusters(task)} "
+        "with Satterthwaite’s t. Losses are compared by paired differences only, on the same seeds and the same items; two are "
+        "tied when the Holm-adjusted 95 % interval of their difference contains 0. The rank of a loss is 1 plus the number of "
+        "losses better for certain. An output that makes a metric fail gets that metric’s floor; a seed that diverged scores what "
+        f"{baseline} scores; an item without a valid reference is left out for all. Every loss gets the same number of updates, "
+        "and its own learning rate unless marked. Mismatched items have noise, and where there is one a voice, that training never "
+        f"hears. {controls}"
+    ).rstrip()
+
+
 def remark(task: str, test_set: str) -> str:
     """What is to be known of a judged set that is no usual test; "" where there is nothing."""
     return TASKS[task].remarks.get(test_set, "") if task in TASKS else ""
 
 
 def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
-    """One entry a headline metric: label, loss, value, gain, interval, tied (text), names (of the tied), alone, target, sure (bool
-    or None).
+    """One entry a headline metric: label, loss, value, gain, interval, tied (text), names (of the tied), unbeaten (names), alone,
+    target, sure (bool or None), worse (bool).
 
-    sure: is the gain over the baseline above 0 for certain; None when that is not known. The last entry may be the
-    overall
-    rank: label "overall", losses (those of the best mean rank), value, referees (labels).
+    sure: is the gain over the baseline above 0 for certain; None when that is not known. worse: it is below 0 for certain.
+    unbeaten: the losses that none beats for certain; a loss that ties with the best mean may still be beaten by another. The last
+    entry may be the overall rank: label "overall", losses (those of the best mean rank), value, referees (labels), all (whether
+    every loss has it).
     """
     rows = analysis.ranking
     rows = rows[(rows["protocol"] == protocol) & (rows["test_set"] == test_set) & rows["rank"].notna()]
@@ -84,11 +110,13 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
         tied = [r["loss"] for _, r in table.iloc[1:].iterrows() if set(r["tie_group"]) & set(best["tie_group"])]
         entry = {"label": METRICS[metric].label, "loss": best["loss"], "value": number(metric, best["mean"])}
         entry |= {"tied": listed(tied), "names": tied, "alone": len(table) == 1, "target": bool(best["target"])}
-        entry |= {"gain": "", "interval": "", "sure": None}
+        entry |= {"gain": "", "interval": "", "sure": None, "worse": False}
+        entry["unbeaten"] = table.loc[table["rank"] == 1, "loss"].tolist()
         own = gains[(gains["metric"] == metric) & (gains["loss"] == best["loss"])]
         for gain in each(own):
             entry |= {"gain": number(metric, gain.gain, True), "interval": span(metric, gain.low, gain.high, True)}
             entry["sure"] = None if pd.isna(gain.low) else bool(gain.low > 0)
+            entry["worse"] = bool(gain.high < 0)
         found.append(entry)
     overall = rows[rows["metric"] == OVERALL]
     if len(overall) > 1:
@@ -96,9 +124,14 @@ def answers(analysis: Analysis, protocol: str, test_set: str) -> list[dict]:
         judges = [METRICS[m].label for m in analysis.referees[protocol, test_set]]
         found.append(
             {"label": OVERALL, "losses": listed(first["loss"].tolist()), "value": f"{first['mean'].iloc[0]:.1f}"}
-            | {"referees": listed(judges, 9)}
+            | {"referees": listed(judges, 9), "all": len(first) == len(overall)}
         )
     return found
+
+
+def labels(metrics: str) -> str:
+    """ "PESQ-WB and STOI" of "pesq_wb stoi"."""
+    return listed([METRICS[metric].label for metric in metrics.split()])
 
 
 def noise(analysis: Analysis, protocol: str, test_set: str) -> str:
@@ -118,18 +151,17 @@ def noise(analysis: Analysis, protocol: str, test_set: str) -> str:
 
 
 def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str]:
-    """Why the ranking of this protocol is preliminary; empty when it is not."""
+    """Why the ranking of this protocol is preliminary; empty when it is not. Where some losses have all the seeds that a full study
+    has, those with fewer are so alone: see `few_seeds`."""
     runs = _fresh(results, protocol)
-    trained = runs[runs["role"] != "control"]
     reasons = []
     if runs["preliminary"].fillna(False).astype(bool).any():
         reasons.append("quick form: fewer test items than a full study")
-    seeds = trained.groupby("name")["seed"].nunique()
-    seeds.update(raced.raced(trained)["of"])  # of those seeds a race has saved what would have told nothing
-    if len(seeds) and seeds.min() < FULL_SEEDS:
-        few = int(seeds.min())
-        reasons.append(f"{few} seed{'s' * (few > 1)}; a full study has {FULL_SEEDS}")
-    if len(seeds) and seeds.min() < 2:
+    seeds, few = seeds_of(runs), few_seeds(results, protocol)
+    if len(few) and len(few) == len(seeds):
+        least = int(seeds.min())
+        reasons.append(f"{least} seed{'s' * (least > 1)}; a full study has {FULL_SEEDS}")
+    if len(few) and len(few) == len(seeds) and seeds.min() < 2:
         reasons.append("one seed gives no interval: nothing can be told apart")
     tau = analysis.reliability
     tau = tau[(tau["protocol"] == protocol) & tau["metric"].isin(HEADLINE) & (tau["tau"] < ENOUGH)]
@@ -141,125 +173,17 @@ def preliminary(results: Results, analysis: Analysis, protocol: str) -> list[str
     return reasons
 
 
-def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
-    """What else to know: each a sentence with its numbers, the gravest first."""
-    runs, rows = named(results.runs), analysis.ranking[analysis.ranking["protocol"] == protocol]
-    runs = runs[runs["protocol"] == protocol]
-    fresh, said = runs[~runs["stale"]], [results.gates[protocol]] if protocol in results.gates else []
-    stand_in = baseline(set(runs["name"])) or "the floor"
-    for (name, reason), own in fresh[fresh["state"] == "diverged"].groupby(
-        ["name", fresh["reason"].fillna("")], sort=False
-    ):
-        of = int((fresh["name"] == name).sum())
-        why = f" ({reason})" if reason else ""
-        said.append(f"{name}: {len(own)} of {of} seeds diverged{why} and score what {stand_in} scores.")
-    void = fresh[fresh["void"].astype(float) > 0].groupby("name", sort=False)["void"].max()
-    for name, share in void.items():
-        said.append(
-            f"{name} could say nothing of {100 * share:.2g} % of the training items (ctc: strings that need more frames than "
-            f"they have): they count 0 and teach nothing."
-        )
-    for row in each(analysis.goodhart[analysis.goodhart["protocol"] == protocol]):
-        gained, lost = (listed([METRICS[m].label for m in text.split()]) for text in (row.gained, row.lost))
-        said.append(
-            f"{row.loss} beats the reference on what it optimises ({gained}) and loses on {lost} ({row.test_set})."
-        )
-    judged = rows[(rows["metric"] != OVERALL) & (rows["floored"] > 0)]
-    for row in each(judged):
-        floor = f"{METRICS[row.metric].floor:g}".replace("-", "−")
-        one = row.floored == 1
-        said.append(
-            f"{row.loss}: {row.floored} {METRICS[row.metric].label} {'score' if one else 'scores'} could not be computed, or "
-            f"{'lies' if one else 'lie'} lower, and {'counts' if one else 'count'} as {floor} ({row.test_set})."
-        )
-    for (test_set, missing), own in rows[rows["missing"] > 0].groupby(["test_set", "missing"], sort=False):
-        metrics = listed([METRICS[m].label for m in own["metric"].unique() if m != OVERALL])
-        have = "item has" if missing == 1 else "items have"
-        said.append(f"{missing} {test_set} {have} no {metrics} score: left out for all losses alike.")
-    stale = runs.loc[runs["stale"], "name"].unique().tolist()
-    if stale:
-        said.append(f"Stale, shown but not ranked (made by an older version): {listed(stale)}. Run the study again.")
-    earlier = results.runs[superseded(results.runs) & (results.runs["protocol"] == protocol)]["loss"].unique().tolist()
-    if earlier:
-        said.append(
-            f"Left out: runs of {listed(earlier)} from when the same words stood for other settings, or another file."
-        )
-    for column, what in (("commit", "commits"), ("device", "devices")):
-        values = sorted(fresh[column].dropna().astype(str).unique())
-        if len(values) > 1:
-            said.append(f"The runs of this table come from {len(values)} {what}: {listed(values)}.")
-    reference = fresh[fresh["role"] == "reference"]
-    if reference.empty:
-        said.append("The reference loss has not been run under this protocol.")
-    elif (reference["tuning"] == "shipped").any():
-        said.append(f"The reference {reference['name'].iloc[0]} runs at its shipped learning rate: it was not retuned.")
-    said += raced.sentences(fresh)
-    said += _unreliable(analysis, protocol) if len(raced.raced(fresh)) else []
-    said += _tuning_cautions(results.tuning, protocol)
-    said += _search_cautions(results.search, fresh, protocol)
-    read = fresh["studies_read"].max()
-    if pd.notna(read):
-        nets = int(fresh["losses_read"].max())
-        by = f"{int(read)} {'study' if read == 1 else 'studies'} of {nets} {'loss' if nets == 1 else 'losses'}"
-        said.append(f"The test list has been read by {by} so far.")
-    return said
+def few_seeds(results: Results, protocol: str) -> dict[str, int]:
+    """The losses with fewer seeds than a full study has, and how many they have."""
+    seeds = seeds_of(_fresh(results, protocol))
+    return {str(name): int(count) for name, count in seeds[seeds < FULL_SEEDS].items()}
 
 
-def _unreliable(analysis: Analysis, protocol: str) -> list[str]:
-    """Where a race has left too few seeds to tell whether others would rank alike."""
-    tau = analysis.reliability
-    tau = tau[
-        (tau["protocol"] == protocol) & tau["metric"].isin(HEADLINE) & (tau["separated"] > 0) & (tau["judged"] == 0)
-    ]
-    where = [f"{METRICS[row.metric].label} ({row.test_set})" for row in each(tau)]
-    return (
-        [
-            f"Whether other seeds would rank alike is unknown on {listed(where, 9)}: of no pair that is apart the race has left "
-            f"{ENOUGH_SEEDS} seeds in common."
-        ]
-        if where
-        else []
-    )
-
-
-def _tuning_cautions(tuning: pd.DataFrame, protocol: str) -> list[str]:
-    """Rates on the edge of what was tried, and rates that another metric would not have chosen."""
-    if tuning.empty:
-        return []
-    trials, said = tuning[tuning["protocol"] == protocol], []
-    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
-    edge = chosen.loc[chosen["edge"].fillna(False).astype(bool), "loss"].tolist()
-    if edge:
-        said.append(f"The best learning rate lies on the edge of what was tried for {listed(edge)}.")
-    # Every draw of a search has a rate of its own, and whatever else it sets besides.
-    trials = trials[~trials["searched"].astype(bool)] if "searched" in trials else trials
-    chosen = trials[trials["chosen"].fillna(False).astype(bool)]
-    for metric in [m for m in HEADLINE if m in trials]:
-        known = trials.dropna(subset=[metric])
-        best = known.loc[known.groupby("loss", sort=False)[metric].idxmax()].set_index("loss")["lr"]
-        taken = chosen.set_index("loss")["lr"]
-        other = [loss for loss in taken.index if loss in best and not np.isclose(best[loss], taken[loss])]
-        if other:
-            said.append(f"Chosen by {METRICS[metric].label} alone, the learning rate would differ for {listed(other)}.")
-    return said
-
-
-def _search_cautions(found: Found, fresh: pd.DataFrame, protocol: str) -> list[str]:
-    """What was chosen at an end of what was searched, and searches of different lengths."""
-    names = fresh[["loss", "weighting", "name"]].drop_duplicates().rename(columns={"name": "shown"})
-    edges, trials = (
-        table[table["protocol"] == protocol].merge(names, on=["loss", "weighting"])
-        for table in (found.edges, found.trials)
-    )
-    said = [
-        f"The best {what} lies at an end of what was searched for {listed(own['shown'].tolist())}."
-        for what, own in edges.groupby("name", sort=False)
-    ]
-    counts = trials.groupby("shown", sort=False)["trial"].nunique()
-    if counts.nunique() > 1:
-        groups = [f"{count} for {listed(own.index.tolist())}" for count, own in counts.groupby(counts)]
-        said.append(f"Not all were searched by as many trials: {'; '.join(groups)}.")
-    return said
+def seeds_of(runs: pd.DataFrame) -> pd.Series:
+    trained = runs[runs["role"] != "control"]
+    seeds = trained.groupby("name")["seed"].nunique()
+    seeds.update(raced.raced(trained)["of"])  # of those seeds a race has saved what would have told nothing
+    return seeds
 
 
 def _fresh(results: Results, protocol: str) -> pd.DataFrame:

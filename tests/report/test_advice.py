@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -36,6 +37,28 @@ def test_a_loss_that_is_best_on_one_metric_and_beaten_on_another_is_not_advised_
     said = advice.sentence(view(make_results(GAINS, seeds=5, items=30, noise=0.05, shift=shift)))
     assert "it depends on what counts: for PESQ-WB twin; " in said
     assert "for SI-SDR si_sdr; " in said
+
+
+def test_a_loss_that_ties_with_the_best_but_is_beaten_by_another_is_not_advised(results):
+    own = view(results)
+    ranking = own.analysis.ranking.copy()
+    assert {"si_sdr", "twin"} == set(advice.unbeaten(own, "matched"))
+    beaten = (ranking["loss"] == "twin") & (ranking["metric"] == "estoi") & (ranking["test_set"] == "matched")
+    ranking.loc[beaten, "rank"] = 2  # its letters are still those of the best
+    other = View(results, replace(own.analysis, ranking=ranking), "p1")
+    assert advice.unbeaten(other, "matched") == ["si_sdr"]
+    assert advice.unbeaten(other, "mismatched") == advice.unbeaten(own, "mismatched")
+
+
+def test_what_every_loss_makes_worse_on_another_set_is_said(make_results):
+    made = make_results({"mse": 1.0, "l1": 0.9}, seeds=5, items=30, noise=0.05)
+    there = made.scores["test_set"] == "mismatched"
+    made.scores.loc[there & ~made.scores["run_id"].str.contains("unprocessed|oracle"), "estoi"] -= 0.5
+    said = advice.sentences(view(made))
+    assert [line for line in said if line.endswith("; every loss lowers ESTOI.")] != []
+    told = " ".join(verdict.sentences(view(made)))
+    assert re.search(r"[Ff]or ESTOI it is \S+ \(−0\.\d+ over unprocessed, worse for certain\)", told)
+    assert "PESQ-WB it is" not in told.split("On mismatched")[0]
 
 
 def test_few_seeds_stamp_the_advice(make_results):

@@ -1,5 +1,7 @@
 """Equal time, read from a real store into which the runs were written as a study writes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,11 +66,22 @@ def test_both_rankings_stand_side_by_side_with_what_changes(shown):
     assert [float(score) for score in rows["si_sdr"]["scores"]] == pytest.approx([0.7, 0.55], abs=0.002)
 
 
-def test_the_time_to_the_references_final_score_is_read_off_the_curves_in_seconds(shown):
+def test_the_time_to_the_references_final_score_is_that_of_its_updates_at_the_measured_step(results):
+    steps = {"mse": 20.0, "si_sdr": 30.0}
+    rows = [{"loss": loss, "step_ms": ms, "step_ratio": ms / 20, "ratio_to_mse": 1.0} for loss, ms in steps.items()]
+    timed = pd.DataFrame(rows).assign(model="gru_mask", device="cpu", threads=1, dtype="float32")
+    own = replace(results, throughput=timed)
+    shown = equal_time.section(View(own, analyse(own), "p1", analyse(results.equal_time)))
     assert shown["goal"] == "1.000"
+    assert shown["place"] == "cpu, 1 thread, float32"
     cells = dict(shown["times"])
-    assert cells["mse"] == [["10.0", "1.00", "2 of 2"], ["5.0", "0.50", "2 of 2"]]
-    assert cells["si_sdr"] == [["5.0", "0.50", "2 of 2"], ["∞", "–", "0 of 2"]]
+    assert cells["mse"] == [["100", "2.0", "1.00", "2 of 2"], ["50", "1.0", "0.50", "2 of 2"]]
+    assert cells["si_sdr"] == [["50", "1.5", "0.75", "2 of 2"], ["∞", "∞", "–", "0 of 2"]]
+
+
+def test_without_a_measured_step_only_updates_are_told(shown):
+    assert dict(shown["times"])["si_sdr"][0] == ["50", "–", "–", "2 of 2"]
+    assert "no step was timed" in shown["told"]
 
 
 def test_the_page_and_a_file_hold_both(results, tmp_path):
@@ -104,10 +117,9 @@ def test_a_goal_is_reached_at_a_look_or_never():
 
 
 def test_a_loss_of_which_a_seed_diverged_reaches_nothing_for_certain():
-    curves = pd.DataFrame({"loss": "a", "seed": [1, 1, 2, 2], "step": [1, 2, 1, 2], "seconds": [1.0, 2, 3, 4]})
-    curves["value"] = [0.0, 1.0, 0.0, 0.6]
-    table = equal_time.times_to(curves, 0.8, {}).iloc[0]
-    assert table.to_dict() == {"loss": "a", "seconds": 3.0, "reached": 1, "seeds": 2}  # the mean of the second looks
-    table = equal_time.times_to(curves, 0.8, {"a": 1, "b": 2}).set_index("loss")
-    assert table["seconds"].tolist() == [INF, INF]
+    curves = pd.DataFrame({"loss": "a", "seed": [1, 1, 2, 2], "step": [1, 2, 1, 2], "value": [0.0, 1.0, 0.0, 0.6]})
+    table = equal_time.updates_to(curves, 0.8, {}).iloc[0]
+    assert table.to_dict() == {"loss": "a", "updates": 2.0, "reached": 1, "seeds": 2}  # the mean of the second looks
+    table = equal_time.updates_to(curves, 0.8, {"a": 1, "b": 2}).set_index("loss")
+    assert table["updates"].tolist() == [INF, INF]
     assert table["seeds"].to_dict() == {"a": 3, "b": 2}

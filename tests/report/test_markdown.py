@@ -1,8 +1,9 @@
 import re
 
+import pandas as pd
 import pytest
 
-from harness.report import markdown, page
+from harness.report import cost, markdown, page
 from harness.report.ranking import analyse
 
 HOSTILE = "<script>|x|*[a](javascript:b)`_"
@@ -39,6 +40,25 @@ def test_a_hostile_name_is_a_name(files):
         assert "[a](" not in text
     (row, *_) = [line for line in files["denoise"].splitlines() if line.startswith("| &lt;script>")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 9  # it adds no column
+
+
+def test_a_table_of_costs_is_in_the_order_of_its_own_place_without_rows_and_columns_that_say_nothing():
+    rows = [
+        ("a", "cpu", 1, 9.0),
+        ("b", "cpu", 1, 8.0),
+        ("a", "cpu", 2, 5.0),
+        ("b", "cpu", 2, 6.0),
+        ("c", "cpu", 2, 4.0),
+    ]
+    measured = pd.DataFrame(rows, columns=["loss", "device", "threads", "step_ms"])
+    measured = measured.assign(dtype="float32", loss_ms=1.0, ratio_to_mse=2.0, updates_per_s=3.0, audio_s_per_s=4.0)
+    found = cost.table(cost.measured(measured.assign(peak_mib=float("nan")), "any", "mse"), "mse")
+    one, two = (part for part in markdown.cost(found).split("### ") if part.startswith("cpu"))
+    assert re.findall(r"^\| (\w) ", one, re.M) == ["b", "a"]
+    assert re.findall(r"^\| (\w) ", two, re.M) == ["c", "a", "b"]
+    assert "peak" not in one
+    assert "× mse alone" in one  # of mse itself there is no row: every loss was measured beside it
+    assert "2.00" in one
 
 
 def test_an_empty_table_is_nothing():

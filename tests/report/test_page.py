@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.report import page, stamp, tables, words
+from harness.report import cautions, page, stamp, tables, words
 from harness.report.ranking import PAIRS, RANKING, analyse
 from harness.report.runs import Results
 
@@ -227,7 +227,7 @@ def test_tuning_cautions_name_edges_and_choices_of_other_metrics(make_results):
     results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
     results.tuning.loc[results.tuning["loss"] == "b", "pesq_wb"] = range(5)
     results.tuning.loc[(results.tuning["loss"] == "mse") & results.tuning["chosen"], "edge"] = True
-    said = " ".join(words.cautions(results, analyse(results), "p1"))
+    said = " ".join(cautions.cautions(results, analyse(results), "p1"))
     assert "lies on the edge of what was tried for mse." in said
     assert "Chosen by PESQ-WB alone, the learning rate would differ for b." in said
 
@@ -235,7 +235,7 @@ def test_tuning_cautions_name_edges_and_choices_of_other_metrics(make_results):
 def test_mixed_commits_and_devices_are_said(make_results):
     results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
     results.runs.loc[results.runs["loss"] == "b", ["commit", "device"]] = ["fff", "cuda"]
-    said = " ".join(words.cautions(results, analyse(results), "p1"))
+    said = " ".join(cautions.cautions(results, analyse(results), "p1"))
     assert "come from 2 commits: abc1234 and fff." in said
     assert "come from 2 devices: cpu (16 cores) and cuda." in said
 
@@ -267,8 +267,8 @@ def test_a_report_is_current_until_the_results_or_the_page_change(make_results, 
 def test_items_that_a_loss_could_say_nothing_of_are_told_where_there_are_any(make_results):
     results = make_results({"mse": 0.0, "b": 1.0}, seeds=2, items=6)
     analysis = analyse(results)
-    assert "could say nothing" not in " ".join(words.cautions(results, analysis, "p1"))
+    assert "could say nothing" not in " ".join(cautions.cautions(results, analysis, "p1"))
     results.runs["void"] = np.where((results.runs["loss"] == "b") & (results.runs["seed"] == 1), 0.031, 0.0)
-    said = [line for line in words.cautions(results, analysis, "p1") if "could say nothing" in line]
+    said = [line for line in cautions.cautions(results, analysis, "p1") if "could say nothing" in line]
     assert len(said) == 1
     assert said[0].startswith("b could say nothing of 3.1 % of the training items")

@@ -1,4 +1,5 @@
 import io
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_svgs_take_the_colour_of_the_page_and_equal_numbers_give_equal_bytes():
     assert one == other
     assert b"currentColor" in one
     assert one.startswith(b"<svg")
+
+
+def test_a_picture_in_a_file_of_its_own_has_shorter_places_and_the_same_words():
+    name = "si_sdr + 0.316*pmsqe"
+    drawn = plots.quality_cost(
+        pd.DataFrame({"loss": [name, "b"], "step_ms": [1.0, 1.5], "gain": [0.025, 0.0125]}), "gain"
+    )
+    alone = drawing.standalone(drawn.decode())
+    assert texts(alone.encode()) == texts(drawn)
+    assert name in texts(drawn)
+    assert re.search(r' d="[^"]*\.\d{3}', drawn.decode())
+    assert not re.search(r' d="[^"]*\.\d{3}', alone)
 
 
 def test_convergence_highlights_some_and_keeps_the_others_as_context():

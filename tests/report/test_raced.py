@@ -1,10 +1,12 @@
 """What a report says of losses that a race has stopped."""
 
+import re
+
 import numpy as np
 import pytest
 
 from harness.intervals import holm
-from harness.report import raced, words
+from harness.report import cautions, page, raced, words
 from harness.report.blocks import named
 from harness.report.page import render
 from harness.report.ranking import analyse
@@ -23,11 +25,11 @@ def results(had: int = 3):
 
 def test_who_is_out_is_marked_and_what_that_saved_is_told():
     made = results()
-    page = render(made, analyse(made))
-    assert "race decided after 3 of 5 seeds" in page
+    shown = render(made, analyse(made))
+    assert "race decided after 3 of 5 seeds" in shown
     assert (
         "1 look of 1 (after 3 of 5 seeds), each at 5 %. Stopped: l1 after 3 seeds. 2 of 15 confirming runs were saved"
-        in page
+        in shown
     )
 
 
@@ -35,6 +37,23 @@ def test_a_ranking_is_not_preliminary_for_the_seeds_that_a_race_has_saved():
     made = results()
     assert words.preliminary(made, analyse(made), "p1") == []
     made.runs["raced"] = None
+    assert words.few_seeds(made, "p1") == {"l1": 3}
+
+
+def test_of_a_table_in_which_some_have_all_seeds_those_with_fewer_are_preliminary_alone(make_results, tmp_path):
+    made = make_results({"mse": 1.0, "snr": 1.2, "l1": 1.1}, items=12)
+    drop = made.runs["run_id"].isin(["p1-l1-3", "p1-l1-4"])
+    made.runs, made.scores = made.runs[~drop], made.scores[~made.scores["run_id"].isin(["p1-l1-3", "p1-l1-4"])]
+    analysis = analyse(made)
+    assert words.preliminary(made, analysis, "p1") == []
+    (said,) = [line for line in cautions.cautions(made, analysis, "p1") if line.startswith("Preliminary")]
+    assert said.startswith("Preliminary is what the table says of l1: 3 seeds, where the others have 5 or more")
+    page.write_report(made, tmp_path, analysis)
+    (text,) = (path.read_text("utf-8") for path in tmp_path.glob("denoise-*.md"))
+    assert "(preliminary)" not in text
+    assert re.search(r"^\| l1 +\| finished; preliminary, 3 seeds +\|", text, re.M)
+    assert re.search(r"^\| mse +\| finished; reference, not retuned +\|", text, re.M)
+    made.runs = made.runs[made.runs["seed"].isna() | (made.runs["seed"] < 3)]
     assert words.preliminary(made, analyse(made), "p1") == ["3 seeds; a full study has 5"]
 
 
@@ -58,7 +77,7 @@ def told_to_all(made, **of_all):
 
 def test_a_race_that_stopped_nobody_is_told_too_and_which_looks_saw_nothing():
     made = told_to_all(synthetic({"mse": 1.0, "snr": 1.1}, seeds=10, items=6), void={"3": ["snr"], "4": []})
-    said = " ".join(words.cautions(made, analyse(made), "p1"))
+    said = " ".join(cautions.cautions(made, analyse(made), "p1"))
     assert (
         "3 looks of 3 (after 3, 4 and 6 of 10 seeds), each at 1.7 %. Stopped: nobody. 0 of 20 confirming runs" in said
     )
@@ -74,8 +93,8 @@ def test_what_rests_on_the_seeds_of_a_stopped_reference_is_told():
     ]
     late = (made.runs["loss"] == "mse") & (made.runs["seed"] > 2)
     made.runs = made.runs[~late.fillna(False)].copy()
-    page = render(made, analyse(made))
-    assert "reference, not retuned; race decided after 3 of 5 seeds" in page
+    shown = render(made, analyse(made))
+    assert "reference, not retuned; race decided after 3 of 5 seeds" in shown
     said = raced.sentences(named(made.runs))[1]
     assert said.endswith("What is said against the reference mse rests on its 3 seeds.")
     assert "false of a metric in at most 10 % of studies" in said
@@ -89,7 +108,7 @@ def test_a_raced_study_has_its_reliability_of_the_pairs_with_seeds_enough():
     assert (rows["judged"] < rows["separated"]).all()
     assert "of them with at least 4 seeds in common)" in render(made, analysis)
     made.runs = made.runs[made.runs["loss"] != "snr"].copy()
-    said = " ".join(words.cautions(made, analyse(made), "p1"))
+    said = " ".join(cautions.cautions(made, analyse(made), "p1"))
     assert "of no pair that is apart the race has left 4 seeds in common" in said
 
 

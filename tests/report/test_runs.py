@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness import outbox
-from harness.report import runs, words
+from harness.report import cautions, runs
 from harness.report.blocks import AND, named
 from harness.report.ranking import analyse
 from harness.tracking import Tracker
@@ -34,7 +34,7 @@ def test_of_two_forms_of_a_loss_the_later_is_reported_and_the_report_says_so(tra
     ranking = analysis.ranking[analysis.ranking["metric"] == "estoi"].set_index("loss")
     assert ranking.loc["hinge", "mean"] == pytest.approx(0.8, abs=0.002)
     assert results.tuning["loss"].tolist() == ["mse", "hinge"]
-    (said,) = [line for line in words.cautions(results, analysis, "p1") if "Left out" in line]
+    (said,) = [line for line in cautions.cautions(results, analysis, "p1") if "Left out" in line]
     assert "hinge" in said
     assert "mse" not in said
 
@@ -47,7 +47,7 @@ def test_tuning_of_an_older_version_is_left_out_where_a_newer_one_was_judged(tra
     results = runs.read(tracker)
     assert results.tuning["loss"].tolist() == ["mse", "hinge"]
     assert not named(results.runs)["stale"].any()
-    assert not [line for line in words.cautions(results, analyse(results), "p1") if "Left out" in line]
+    assert not [line for line in cautions.cautions(results, analyse(results), "p1") if "Left out" in line]
 
 
 def test_a_run_that_was_made_twice_counts_once(tracker, tmp_path):

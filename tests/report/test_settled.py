@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_places_scores_and_pairs_that_turn_round_are_told(results: Results) -> N
     assert "From 50 to 100 updates snr rises from place 2 to 1; l1 falls from place 1 to 2." in said
     assert "ESTOI 0.33 (3 pairs). The order has not settled (at least 0.7)." in said  # two pairs agree, one does not
     assert "the other way round after 50: l1 over snr on ESTOI." in said
+    assert "Another loss is first than after 50: overall snr instead of l1 and on ESTOI snr instead of l1." in said
+    assert "learning rate" not in said  # which is the same
+
+
+def test_the_answer_in_brief_tells_that_fewer_updates_had_another_first(results: Results) -> None:
+    assert settled.in_brief(View(results, analyse(results), "whole")) == [
+        "After 50 updates another loss was first: overall l1 and on ESTOI l1; the order of matched items was another."
+    ]
+    assert settled.in_brief(View(results, analyse(results), "half")) == []
+
+
+def test_a_rate_that_was_tuned_anew_and_differs_is_told(results: Results) -> None:
+    runs = results.runs.copy()
+    runs.loc[(runs["protocol"] == "half") & (runs["loss"] == "snr"), "lr"] = 0.01
+    own = replace(results, runs=runs)
+    (found,) = settled.section(View(own, analyse(own), "whole"))["found"]
+    assert "Tuned for 50 and for 100, the learning rate of snr is 0.01 and 0.001." in found["sets"][0]["words"]
 
 
 def test_pages_of_both_say_it_and_are_told_apart(results: Results, tmp_path: Path) -> None:

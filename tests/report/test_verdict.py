@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,17 @@ def test_the_best_is_named_with_its_gain_and_what_ties_with_it(view):
     assert said == (
         f"On denoise / prompts / gru_small the best loss for PESQ-WB is {best} ({gain} over unprocessed); {other} is tied with it."
     )
+
+
+def test_ties_are_told_of_every_metric_and_where_all_tie_none_is_called_the_first(view, make_results):
+    said = " ".join(verdict.sentences(view))
+    assert re.search(r"for SI-SDR it is (si_sdr|twin) \(\+\d\.\d\d over unprocessed\), tied with (twin|si_sdr)", said)
+    same = make_results(dict.fromkeys(("mse", "l1", "l2"), 1.0), seeds=3, items=12, noise=2.0)
+    told = " ".join(verdict.sentences(View(same, analyse(same), "p1")))
+    assert "for ESTOI it is" in told or "For ESTOI it is" in told
+    assert ", tied with 2 others" in told
+    assert "Nothing parts the losses over PESQ-WB, " in told
+    assert "first" not in told
 
 
 def test_what_costs_more_is_said_with_what_it_brought(view):

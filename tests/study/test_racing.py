@@ -20,7 +20,7 @@ from harness.context import Context, Outcome, Planned, Report
 from harness.entrants import Entrant
 from harness.report import ranking
 from harness.report import runs as report_runs
-from harness.report.words import cautions
+from harness.report.cautions import cautions
 from harness.study import racing
 from harness.tracking import Tracker
 from tests.conftest import blank

@@ -11,6 +11,7 @@ from harness.report.claims.claim import FAILS, HOLDS, TOLD, UNSURE, Part, above,
 from harness.report.claims.evidence import Evidence
 from harness.report.claims.statistics import mean_ranks, resampled_means
 from harness.report.differences import Difference
+from harness.report.numbers import listed
 
 FAMILY = ("si_sdr", "snr", "log_mse", "wsdr")
 PERCEPTUAL = ("pmsqe", "estoi", "complex_compressed")
@@ -78,7 +79,9 @@ def all_rounder(e: Evidence) -> list[Part]:
     tables = [e.blocks[metric].together(names) for metric in metrics]
     place, seeds = names.index(mine), tables[0].shape[1]
     rank = float(mean_ranks(np.stack([table.mean(axis=(1, 2)) for table in tables]))[place])
-    what = f"mean rank of {mine} among {len(names)} losses"
+    absent = [loss for loss in PLAIN if e.name(loss) not in names]
+    without = f", without {listed(absent)}" if absent else ""
+    what = f"mean rank of {mine} among {len(names)} of the {len(PLAIN)} losses{without}"
     if seeds < 2:
         return [Part(what, UNSURE, "rank", rank, seeds=seeds)]
     drawn = mean_ranks(resampled_means(tables, [e.blocks[metric].of_items for metric in metrics]))[:, place]

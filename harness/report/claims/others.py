@@ -12,8 +12,10 @@ from harness.report.claims.evidence import TEST_SET, Evidence
 
 POINT = 0.01  # of accuracy
 SLACK = 1.3  # between two measurements of one cost
-PUBLISHED = {  # times of mse, forward and backward on one CPU thread: the fastest implementation that was found of each
-    "l1": 1.2, "l2": 1.2, "rmse": 1.2, "smooth_l1": 1.0, "huber": 1.0, "log_mse": 1.8, "snr": 2.6, "si_sdr": 3.3, "sa_sdr": 1.8,
+# Times of mse, forward and backward on one CPU thread: the fastest implementation that was found of each; of sa_sdr in the form
+# that a denoiser is trained and measured with, {speech, noise} (2.6 ms where mse takes 0.36).
+PUBLISHED = {
+    "l1": 1.2, "l2": 1.2, "rmse": 1.2, "smooth_l1": 1.0, "huber": 1.0, "log_mse": 1.8, "snr": 1.1, "si_sdr": 3.3, "sa_sdr": 7.2,
     "wsdr": 5.0, "ci_sdr": 150.0, "stoi": 160.0, "estoi": 190.0, "pmsqe": 53.0, "deep_feature": 360.0, "multi_res_stft": 740.0,
 }  # fmt: skip
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 from scipy.stats import spearmanr
 
 from harness.intervals import interval, two_way
-from harness.report import regret, search
+from harness.report import regret, reliability, search
 from harness.report.blocks import each
 from harness.report.claims.claim import FAILS, HOLDS, TOLD, UNSURE, Part, above, below
 from harness.report.claims.evidence import Evidence
 from harness.report.claims.statistics import trend
-from harness.report.differences import differed
 from harness.report.quality import QUALITY
 
 LIKE_PESQ, WAVEFORM = "pmsqe", ("si_sdr", "snr", "log_mse")
 LEAST_DOSES = 4
 MOST_REGRET = 0.25
-SCORE = "score"  # of validation, by which rates are chosen
 
 
 def dose(e: Evidence) -> list[Part]:
@@ -59,13 +56,14 @@ def learned_weights(e: Evidence) -> list[Part]:
     block = e.blocks.get(QUALITY)
     if block is None or balanced.empty:
         return []
-    found = []
+    pairs: dict[str, tuple[str, str]] = {}
     for group, own in balanced.drop_duplicates("name").groupby("group", sort=False):
         names = dict(zip(own["weighting"], own["name"], strict=True))
-        if not all(names.get(kind) in block.losses for kind in ("uncertainty", "equal")):
-            continue
-        values = block.difference(names["uncertainty"], names["equal"])
-        (d,) = differed([(names["uncertainty"], names["equal"])], [values], block.of_items)
+        if all(names.get(kind) in block.losses for kind in ("uncertainty", "equal")):
+            pairs[str(group)] = (names["uncertainty"], names["equal"])
+    found = []
+    for group, d in zip(pairs, e.compare(QUALITY, list(pairs.values())) if pairs else [], strict=True):
+        values = block.difference(d.a, d.b)
         one_sided = float(interval(two_way(values, block.of_items), 0.1)[0])  # as good or better in 95 of 100
         said = HOLDS if one_sided >= 0 else FAILS if d.high < 0 else UNSURE
         found.append(Part(f"{group}: uncertainty − equal", said, QUALITY, d.mean, d.low, d.high, d.seeds))
@@ -92,7 +90,7 @@ def rate_matters(e: Evidence) -> list[Part]:
     )
     if len(grid) < 2 or grid.shape[1] < 2:
         return []
-    spread = _spread(e)
+    spread = reliability.spread(e.view.results.curves, e.view.losses[~e.view.losses["stale"]])
     best, top = grid.idxmax(axis=1), grid.max(axis=1)
     crossed = [
         (a, b)
@@ -112,15 +110,3 @@ def rate_matters(e: Evidence) -> list[Part]:
         Part("between neighbours at their best rates, median of the score", TOLD, QUALITY, between),
         Part("between seeds, standard deviation of the score", TOLD, QUALITY, spread),
     ]
-
-
-def _spread(e: Evidence) -> float:
-    """Standard deviation over seeds of the last validation score of confirmed runs, pooled over losses; NaN where not known."""
-    curves = e.view.results.curves
-    runs = e.view.losses.loc[~e.view.losses["stale"], ["run_id", "name"]]
-    if curves.empty:
-        return np.nan
-    known = curves[curves["metric"] == SCORE].merge(runs, on="run_id").dropna(subset=["value"])
-    last: pd.DataFrame = known.sort_values("step").drop_duplicates("run_id", keep="last")
-    variances = last.groupby("name")["value"].var(ddof=1).dropna()
-    return float(np.sqrt(variances.mean())) if len(variances) else np.nan

@@ -65,17 +65,25 @@ def _reason(claim: Claim, findings: Sequence[Finding]) -> str:
 
 
 def counted(checked: Checked) -> str:
-    """How many claims have which verdict: "3 holds, 1 fails, ..." """
+    """How many claims have which verdict: "3 hold, 1 fails, ..." """
     found = [summed(claim, findings) for claim, findings in checked]
-    return ", ".join(f"{found.count(name)} {name}" for name in (HOLDS, FAILS, UNSURE, NO_RUNS) if name in found)
+    said = {HOLDS: "hold", FAILS: "fail", UNSURE: "cannot be told", NO_RUNS: "without runs"}
+    return ", ".join(
+        f"{found.count(name)} {name if name != UNSURE and found.count(name) == 1 else many}"
+        for name, many in said.items()
+        if name in found
+    )
 
 
 def page(checked: Checked) -> str:
     """The page of claims."""
     parts = [
         "# What the literature claims of losses, and what the runs say",
-        "A claim *fails* where what would refute it is seen for certain, *holds* where what it expects is, and else nothing can be "
-        "told. Differences are paired by seed and item, with 95 % intervals. Printed again by `make claims`.",
+        "A claim *fails* where what would refute it is seen for certain, *holds* where the direction of what it expects is, "
+        "whatever the size, and else nothing can be told. One that fails under any protocol fails, be it preliminary. Differences "
+        "are paired by seed and item, with 95 % intervals, adjusted (Holm) for what a claim compares under a protocol: that was "
+        "planned before the runs were made. A page compares every two of its losses, so that its intervals are wider, and a "
+        "difference that is real here may be a tie there. Printed again by `make claims`.",
         markdown.table(
             ["claim", "", "verdict"], [(claim.id, claim.sentence, summed(claim, found)) for claim, found in checked]
         ),
