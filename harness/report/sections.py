@@ -83,7 +83,7 @@ def _test_set(view: View, name: str) -> dict[str, Any]:
 
 def _fewer(mine: list[Block]) -> str:
     """Metrics that were judged on some of the items alone, and on how many: "DNSMOS OVRL on 20 items"; "" without any."""
-    counts = {METRICS[b.metric].label: b.clusters.size - b.missing for b in mine}
+    counts = {METRICS[b.metric].label: next(iter(b.losses.values())).shape[1] for b in mine if b.losses}
     most = max(counts.values(), default=0)
     return words.listed([f"{label} on {count} items" for label, count in counts.items() if count < most], 9)
 

@@ -112,6 +112,33 @@ def test_the_section_of_the_readme_has_gains_with_intervals_throughput_and_two_p
     assert all(name in pages for name in shown)
 
 
+def test_a_loss_that_is_advised_has_a_row_however_low_its_place_and_what_it_games_is_said(make_results):
+    gains = {"mse": 1.0, "gamer": 0.2, **{f"l{k}": 1.5 + 0.2 * k for k in range(9)}}
+    shift = {("gamer", "pesq_wb"): 5.0}
+    made = make_results(gains, seeds=5, items=12, noise=0.02, shift=shift, targets={"gamer": ("pesq_wb",)})
+    own = view(made)
+    _, rows = publish.top(own, own.analysis, "matched")
+    names = [row[0] for row in rows]
+    assert names.index("gamer") >= publish.TOP
+    assert len(names) == len(set(names)) < len(gains)
+    said = " ".join(advice.sentences(own))
+    assert "for PESQ-WB gamer;" in said
+    assert "gamer beats mse on what it optimises (PESQ-WB) and loses on ESTOI, SI-SDR and DNSMOS OVRL." in said
+
+
+def test_every_model_of_a_task_has_a_line(results, make_results):
+    more = make_results(GAINS, seeds=3, items=6, protocol="p2")
+    more.runs["model"] = "conv_tasnet"
+    for name in ("runs", "scores", "tuning"):
+        setattr(more, name, pd.concat([getattr(results, name), getattr(more, name)]))
+    more.curves = more.curves.iloc[:0]
+    _, section = publish.files(more, "docs/results", [])
+    assert "- denoise / prompts / conv\\_tasnet (4 losses, 3 seeds): " in section
+    assert section.startswith(
+        "**Which loss should I use?** By task / corpus / model (study): denoise / prompts / gru\\_small (4"
+    )
+
+
 def test_a_page_of_one_seed_does_not_lead_over_one_of_several(results, make_results):
     more = make_results(GAINS | {f"l{k}": 1.0 for k in range(30)}, seeds=1, items=4, protocol="p2")
     for name in ("runs", "scores", "tuning"):

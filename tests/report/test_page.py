@@ -232,6 +232,34 @@ def test_tuning_cautions_name_edges_and_choices_of_other_metrics(make_results):
     assert "Chosen by PESQ-WB alone, the learning rate would differ for b." in said
 
 
+def test_a_rate_that_is_best_by_less_than_seeds_differ_is_named(make_results):
+    results = make_results({"mse": 1.0, "si_sdr": 2.0}, seeds=3, items=6)
+    score = pd.DataFrame({"run_id": [f"p1-{n}-{s}" for n in ("mse", "si_sdr") for s in range(3)], "metric": "score"})
+    results.curves = score.assign(step=800, seconds=1.0, value=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])  # apart by 0.1
+    close = results.tuning["loss"] == "mse"
+    results.tuning.loc[close, "score"] = [0.0, 0.1, 0.3, 0.25, 0.0]
+    results.tuning.loc[~close, "score"] = [0.0, 0.1, 0.3, 0.15, 0.0]
+    said = [line for line in cautions.cautions(results, analyse(results), "p1") if "less than seeds differ" in line]
+    assert said == [
+        "The best learning rate is so by less than seeds differ (standard deviation 0.100 of the selection score) for mse: what "
+        "the next best rate would have given may lie outside of the intervals."
+    ]
+
+
+def test_whose_voices_and_which_noise_a_set_has_and_what_was_judged_on_fewer_items_is_told(make_results, tmp_path):
+    results = make_results({"mse": 1.0, "si_sdr": 2.0}, seeds=2, items=12)
+    results.scores["unasked"] = ""
+    third = results.scores["item"].str[-1].isin(["1", "2", "4", "5", "7", "8"])
+    results.scores.loc[third, "dnsmos_ovrl"] = np.nan
+    results.scores.loc[third, "unasked"] = "dnsmos_ovrl"
+    page.write_report(results, tmp_path)
+    for path in [*tmp_path.glob("denoise-*.md"), *tmp_path.glob("denoise-*.html")]:
+        text = path.read_text("utf-8")
+        assert "Voices: anna, bert, carl and dora; noise: babble and street." in text
+        assert "Judged on fewer: DNSMOS OVRL on 5 items." in text
+        assert "atched: 12 items, 4 prompts" in text
+
+
 def test_mixed_commits_and_devices_are_said(make_results):
     results = make_results({"mse": 1.0, "b": 2.0}, seeds=2, items=6)
     results.runs.loc[results.runs["loss"] == "b", ["commit", "device"]] = ["fff", "cuda"]
