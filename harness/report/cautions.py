@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.errors import UserError
+from harness.losses.weightings import get_weighting
 from harness.metrics import METRICS
 from harness.report import raced
 from harness.report.blocks import baseline, each, named, superseded
@@ -86,6 +88,7 @@ def cautions(results: Results, analysis: Analysis, protocol: str) -> list[str]:
     said += _unreliable(analysis, protocol) if len(raced.raced(fresh)) else []
     said += _tuning_cautions(results.tuning, protocol, spread(results.curves, fresh[fresh["role"] != "control"]))
     said += _search_cautions(results.search, fresh, protocol)
+    said += _not_searched(results.search, fresh, protocol)
     read = fresh["studies_read"].max()
     if pd.notna(read):
         nets = int(fresh["losses_read"].max())
@@ -157,3 +160,18 @@ def _search_cautions(found: Found, fresh: pd.DataFrame, protocol: str) -> list[s
         groups = [f"{count} for {listed(own.index.tolist())}" for count, own in counts.groupby(counts)]
         said.append(f"Not all were searched by as many trials: {'; '.join(groups)}.")
     return said
+
+
+def _not_searched(found: Found, fresh: pd.DataFrame, protocol: str) -> list[str]:
+    """Settings of weightings that a search could have set and none did: they ran at their defaults."""
+    searched = found.trials[found.trials["protocol"] == protocol]
+    told: dict[str, None] = {}
+    for row in each(fresh[["loss", "weighting"]].drop_duplicates()):
+        try:
+            chosen = get_weighting(row.weighting)
+        except UserError:  # of a file of a user's own that is not loaded here
+            continue
+        own = searched[(searched["loss"] == row.loss) & (searched["weighting"] == row.weighting)]["name"]
+        open_ = [n for n, s in chosen.info.settings.items() if s.range and chosen.settings[n] == s.default]
+        told |= {f"{n} of {chosen.name}": None for n in open_ if f"weighting.{n}" not in set(own)}
+    return [f"Not searched, but left as shipped: {listed(list(told), 9)}."] if told else []

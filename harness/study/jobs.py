@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness import entrants, outbox
 from harness.context import Context
@@ -76,10 +76,7 @@ class Job:
         twins = [group for group in study.identity_groups if self.entrant in map(Entrant, group)]
         if twins:  # a study that names none leaves those of another be
             marks["identities"] = json.dumps(twins)
-        files: dict[str, Any] = {}
-        if isinstance(self.tuning, Search):
-            marks["space"] = json.dumps({d.name: [d.low, d.high, d.log] for d in self.tuning.queue.space})
-            files = {"importance.json": dict(choice.importance)} if choice.importance else {}
+        files = {"importance.json": dict(choice.importance)} if choice.importance else {}
         outbox.mark(self.context.tracker, study.task, parent, files, **marks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -131,7 +132,11 @@ def open_search(context: Context, store: optuna.storages.RDBStorage, entrant: En
     assert asked is not None
     queue: Draws = open_queue(Draws, context, store, entrant, "tune")
     queue.space, queue.quota, queue.since = space(context, entrant), asked.trials, since
-    queue.known = known(context, entrant, queue.space) if queue.room() > 0 else ()
+    if queue.room() > 0:
+        queue.known = known(context, entrant, queue.space)
+        limits = {d.name: [d.low, d.high, d.log, d.whole] for d in queue.space}
+        parent = context.parent(entrant.loss, entrant.weighting)
+        outbox.mark(context.tracker, context.study.task, parent, space=json.dumps(limits))
     queue.optuna.sampler = _Tpe()
     if asked.pruner is not None:
         updates = context.study.updates.tune

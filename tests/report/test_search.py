@@ -1,13 +1,14 @@
 """Balances of combinations and searches: what is read from MLflow, and what the page says of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness import outbox
-from harness.report import page, search, searched
+from harness.report import cautions, page, search, searched
 from harness.report.ranking import analyse
 from harness.report.view import View
 from harness.tracking import Tracker
@@ -79,6 +80,23 @@ def test_the_page_shows_sensitivity_regret_weights_trials_importances_and_front(
         "The best w2 lies at an end of what was searched for mse.", "lr=0.01", "2.50",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_settings_of_a_weighting_that_were_not_searched_are_told_until_they_are(results, view):
+    def said(found):
+        return [line for line in cautions.cautions(found, view.analysis, "p1") if line.startswith("Not searched")]
+
+    assert said(results) == ["Not searched, but left as shipped: rate of uncertainty."]
+    row = {
+        "protocol": "p1",
+        "loss": PAIR,
+        "weighting": "uncertainty",
+        "trial": 9,
+        "name": "weighting.rate",
+        "value": 3.0,
+    }
+    trials = pd.concat([results.search.trials, pd.DataFrame([row])])
+    assert said(replace(results, search=replace(results.search, trials=trials))) == []
 
 
 def test_a_page_without_combinations_and_searches_has_no_such_section(make_results):

@@ -105,6 +105,9 @@ def test_an_interrupted_draw_is_put_back_with_the_same_setting(made: Maker) -> N
     context = made(interrupted, draws=4, **SEARCH)
     with pytest.raises(KeyboardInterrupt):
         work(context)
+    parents = {run.data.tags["loss"]: run.data.tags for run in runs(context, "parent")}
+    limits = {name: json.loads(tags["space"]) for name, tags in parents.items() if "space" in tags}
+    assert limits["mse"] == {d.name: [d.low, d.high, d.log, d.whole] for d in space(context, Entrant("mse"))}
     work(context)
     assert seen[3] == seen[2]  # the lost one first
     assert len(seen) == 5
