@@ -43,9 +43,9 @@ def page_of(smoke: Smoke) -> Path:
     return next((smoke.home / "reports").glob("denoise-*.html"))
 
 
-def until(what: Any, seconds: float = 30) -> Any:
+def until(what: Any) -> Any:
     """The first true value of a call, or its last."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 120  # a bound on hanging
     while not (value := what()) and time.monotonic() < end:
         time.sleep(0.3)
     return value
@@ -97,7 +97,7 @@ def ui(smoke: Smoke) -> Iterator[str]:
             return False
 
     try:
-        assert until(answers, 60)
+        assert until(answers)
         yield address
     finally:
         process.terminate()
