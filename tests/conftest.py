@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings as hypothesis_settings
 from rich.console import Console
 
 from harness import cli, paths, study, throughput, workers
@@ -31,6 +32,9 @@ from harness.tracking import SETTLED, Tracker
 
 LONGEST = ("test_life", "test_smoke", "test_study", "test_browser", "test_exchange")  # files
 torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
+# A busy machine is no fault of what is tested, and what fails here fails in every run.
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
