@@ -35,6 +35,7 @@ torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wai
 # A busy machine is no fault of what is tested, and what fails here fails in every run.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("tests")
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"  # a proxy would not find the servers of tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
