@@ -282,13 +282,17 @@ class Counted(Draws):
     def make(self, context, planned, report):
         if sys.argv[3] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        own.with_suffix(".drawing").touch()
+        while len(list(own.parent.glob("*.drawing"))) < 2:  # each has a draw in hand, however late it came
+            time.sleep(0.001)
         time.sleep(0.02)
         return Outcome("finished", planned.lr)
 
+own = Path(sys.argv[2])
 made = optuna.create_study(storage=study.open_storage(sys.argv[1]), study_name="search", sampler=_Tpe(), load_if_exists=True)
 queue = Counted(Entrant("mse"), "tune", made, space=[Dimension("lr", 1e-4, 1e-1, True)], quota=15, since=datetime.now())
-Path(sys.argv[2]).touch()
-while sys.argv[3] != "die" and len(list(Path(sys.argv[2]).parent.glob("ready-*"))) < 3:
+own.touch()
+while sys.argv[3] != "die" and len(list(own.parent.glob("ready-?"))) < 3:
     time.sleep(0.001)
 while True:
     queue.restore()
