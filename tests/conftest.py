@@ -6,11 +6,12 @@ import atexit
 import io
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +116,15 @@ class Smoke:
 
     home: Path
     output: str
+
+    def copied(self, home: Path) -> Path:
+        """The same home once more, for what writes to it. SQLite itself copies its files: their logs come and go, and hold what
+        is not in them yet, while other processes read them."""
+        shutil.copytree(self.home, home, ignore=shutil.ignore_patterns("*.db", "*.db-*"))
+        for path in (self.home / "runs").glob("*.db"):
+            with closing(sqlite3.connect(path)) as whole, closing(sqlite3.connect(home / "runs" / path.name)) as copy:
+                whole.backup(copy)
+        return home
 
 
 @pytest.fixture(scope="session")
