@@ -78,6 +78,7 @@ def as_data() -> dict[str, Any]:
                 "settings": _settings(info.settings),
                 "needs_minima": info.minima,
                 "scale_free": info.scale_free,
+                "scale_free_unless": dict(info.unless),
                 "reference": info.reference,
                 "version": info.version,
             }

@@ -76,7 +76,7 @@ def _known(context: Context, planned: Planned) -> Outcome | None:
 
 
 def leave(context: Context, planned: Planned) -> None:
-    """Close what dead processes have left half-made of a run that is given up."""
+    """Close, as interrupted, what was left half-made of a run that nobody makes any more."""
     outbox.answer(context.tracker, lambda: _stored(context, planned, claimed=True))
 
 
@@ -106,9 +106,10 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
         **planned.tuned,
     }
     parent = context.parent(planned.loss, planned.weighting)
-    record = outbox.Record(context.tracker, context.study.task, planned.title, parent, tags, params)
     context.overdue.clear()
+    record: outbox.Record | None = None
     try:
+        record = outbox.Record(context.tracker, context.study.task, planned.title, parent, tags, params)
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             with usage.watched(context.device) as used:
                 outcome = (context.make or make)(context, planned, record, Path(folder), report)
@@ -118,14 +119,23 @@ def run(context: Context, planned: Planned, report: Report) -> Outcome:
             record.log_at(used.points())
             record.close(outcome.state, Path(folder), outcome.reason)
     except KeyboardInterrupt:
-        record.close("interrupted")
+        _end(context, planned, record, "interrupted")
         raise
     except Exception as error:
-        record.close("failed", reason=in_one_line(error))
+        _end(context, planned, record, "failed", in_one_line(error))
         raise
     if record.lost:
         outcome.note = f"waits in runs/outbox, because MLflow did not take it: {record.lost}"
     return outcome
+
+
+def _end(context: Context, planned: Planned, record: outbox.Record | None, state: str, reason: str = "") -> None:
+    """Close a run that came to nothing. Without a record its beginning was cut short: the store may hold it all the same, and
+    only a search tells."""
+    if record is None:
+        leave(context, planned)
+    else:
+        record.close(state, reason=reason)
 
 
 def make(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:

@@ -6,11 +6,12 @@ import atexit
 import io
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings as hypothesis_settings
 from rich.console import Console
 
 from harness import cli, paths, study, throughput, workers
@@ -31,6 +33,10 @@ from harness.tracking import SETTLED, Tracker
 
 LONGEST = ("test_life", "test_smoke", "test_study", "test_browser", "test_exchange")  # files
 torch.set_num_threads(1)  # on the small tensors of tests two threads mostly wait for each other
+# A busy machine is no fault of what is tested, and what fails here fails in every run.
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("tests")
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"  # a proxy would not find the servers of tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,6 +116,15 @@ class Smoke:
 
     home: Path
     output: str
+
+    def copied(self, home: Path) -> Path:
+        """The same home once more, for what writes to it. SQLite itself copies its files: their logs come and go, and hold what
+        is not in them yet, while other processes read them."""
+        shutil.copytree(self.home, home, ignore=shutil.ignore_patterns("*.db", "*.db-*"))
+        for path in (self.home / "runs").glob("*.db"):
+            with closing(sqlite3.connect(path)) as whole, closing(sqlite3.connect(home / "runs" / path.name)) as copy:
+                whole.backup(copy)
+        return home
 
 
 @pytest.fixture(scope="session")

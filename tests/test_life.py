@@ -28,6 +28,15 @@ from tests.conftest import harness, here, settled
 KILLS = ("ctrl-c", "hang up", "terminate", "kill the parent", "kill a worker")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def two_cores() -> Iterator[None]:
+    """Two workers on two cores have a thread each, as in `here`: the last digits of a table depend on how many there are."""
+    all_ = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_)[:2])  # of this process and of those that it starts
+    yield
+    os.sched_setaffinity(0, all_)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of the same study, left in peace."""

@@ -136,7 +136,8 @@ def ended(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Any:
     return exit_.value.code
 
 
-@pytest.mark.parametrize("password", [PASSWORD, "mit 9 Salz@", "a/b#c"])
+# With names of their own, because the name of a test stands in the command line of the process that runs it.
+@pytest.mark.parametrize("password", [PASSWORD, "mit 9 Salz@", "a/b#c"], ids=["letters", "spaces", "marks"])
 def test_a_fault_of_ours_is_a_traceback_without_a_password(
     password: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,10 +158,13 @@ def test_kept_audio_plays_and_the_checkpoint_loads_without_pickle(tracker: Track
     models.build("gru_mask").load_state_dict(torch.load(checkpoint, weights_only=True))
 
 
-def test_asked_again_unchanged_the_study_reuses_every_run(smoke: Smoke, tracker: Tracker) -> None:
+def test_asked_again_unchanged_the_study_reuses_every_run(smoke: Smoke, tmp_path: Path) -> None:
+    home = smoke.copied(tmp_path / "home")
+    tracker = Tracker(f"sqlite:///{home / 'runs' / 'mlflow.db'}")
     before = {run.info.run_id for run in tracker.search()}
+    assert before
     start = time.monotonic()
-    done = here("study", "smoke", home=smoke.home)
+    done = here("study", "smoke", home=home)
     assert done.returncode == 0, done.stderr
     assert {run.info.run_id for run in tracker.search()} == before
     assert time.monotonic() - start < 60  # a bound on hanging, not a benchmark
@@ -169,8 +172,7 @@ def test_asked_again_unchanged_the_study_reuses_every_run(smoke: Smoke, tracker:
 
 
 def test_a_deleted_report_comes_back_the_same_from_mlflow_alone(smoke: Smoke, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(smoke.home, home)
+    home = smoke.copied(tmp_path / "home")
     first = (home / "reports" / "ranking.csv").read_text()
     shutil.rmtree(home / "reports")
     (home / "runs" / "optuna.db").unlink()
@@ -179,10 +181,11 @@ def test_a_deleted_report_comes_back_the_same_from_mlflow_alone(smoke: Smoke, tm
     assert "<audio" in next((home / "reports").glob("denoise-*.html")).read_text()
 
 
-def test_soak_reads_the_same_runs_and_fails_where_a_loss_does_not_improve(smoke: Smoke) -> None:
-    before = len(settled(smoke.home))
-    done = here("soak", "smoke", home=smoke.home)
-    assert len(settled(smoke.home)) == before
+def test_soak_reads_the_same_runs_and_fails_where_a_loss_does_not_improve(smoke: Smoke, tmp_path: Path) -> None:
+    home = smoke.copied(tmp_path / "home")
+    before = len(settled(home))
+    done = here("soak", "smoke", home=home)
+    assert len(settled(home)) == before
     rows = [line for line in done.stdout.splitlines() if line.rstrip(" │").endswith(("yes", "NO"))]
     assert {line.strip("│ ").split()[0] for line in rows} == {"si_sdr", "snr", "mse"}
     assert done.returncode == int(any("NO" in line for line in rows)), done.stdout + done.stderr
@@ -200,8 +203,7 @@ def test_plan_starts_nothing_and_says_what_is_reused(smoke: Smoke, tracker: Trac
 
 
 def test_a_loss_trained_later_joins_the_same_table(smoke: Smoke, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(smoke.home / "runs", home / "runs")
+    home = smoke.copied(tmp_path / "home")
     done = here("study", "smoke", "--loss", "log_mse", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     ranking = pd.read_csv(home / "reports" / "ranking.csv")
@@ -212,8 +214,7 @@ def test_a_loss_trained_later_joins_the_same_table(smoke: Smoke, tmp_path: Path)
 def test_losses_that_a_study_says_must_tie_are_told_apart_or_not_from_mlflow_alone(
     smoke: Smoke, tmp_path: Path
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(smoke.home, home)
+    home = smoke.copied(tmp_path / "home")
     raw = yaml.safe_load((paths.STUDIES / "smoke.yaml").read_text()) | {"identities": [["snr", "si_sdr"]]}
     (tmp_path / "twins.yaml").write_text(yaml.safe_dump(raw))
     before = len(settled(home))

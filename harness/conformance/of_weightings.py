@@ -101,6 +101,13 @@ def given(info: WeightingInfo, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def ends(info: WeightingInfo) -> Iterator[tuple[str, Any]]:
+    """Each setting with the ends of its range, or each of its choices."""
+    for name, setting in info.settings.items():
+        for value in (setting.range.low, setting.range.high) if setting.range else tuple(setting.choices):
+            yield name, value
+
+
 def learns(info: WeightingInfo) -> bool:
     return any(True for _ in Toy(info).weighting.parameters())
 
@@ -145,27 +152,39 @@ def the_gradient_of_every_term_reaches_the_model(info: WeightingInfo) -> Iterato
 
 @CHECKS.add(mend="compute at the ends of every setting's range as anywhere, or make the range narrower")
 def every_end_of_a_setting_s_range_works(info: WeightingInfo) -> Iterator[str]:
-    for name, setting in info.settings.items():
-        ends = (setting.range.low, setting.range.high) if setting.range else tuple(setting.choices)
-        for value in ends:
-            weights = Toy(info, settings={name: value}).weights(10)
-            if not weights.isfinite().all():
-                yield f"{name}={value}: weights {shown(weights[-1])}"
+    for name, value in ends(info):
+        weights = Toy(info, settings={name: value}).weights(10)
+        if not weights.isfinite().all():
+            yield f"{name}={value}: weights {shown(weights[-1])}"
 
 
 @CHECKS.add(
-    mend="divide by what the term was at the start (begin(terms)), or register it without scale_free",
+    mend="divide by what the term was at the start (begin(terms)), name the settings with which it does not hold in `unless`, or "
+    "register it without scale_free",
     applies=lambda info: info.scale_free,
 )
 def a_term_times_1000_keeps_its_part_in_the_gradient(info: WeightingInfo) -> Iterator[str]:
-    expected = Toy(info).weights(12)
-    for place in range(len(TERMS)):
+    yield from _scaled(info, {})
+    for name, value in ends(info):
+        if (name, value) not in info.unless.items():
+            for fault in _scaled(info, {name: value}):
+                yield f"{name}={value}: {fault}"
+
+
+def _scaled(info: WeightingInfo, settings: dict[str, Any]) -> Iterator[str]:
+    """The raw terms times 1000, and the weights in front of them. A setting may weigh a level in dB as the ratio that it stands
+    for, where a factor on the level is a power and no scale: that one is tried at the defaults alone."""
+    expected = Toy(info, settings=settings).weights(12)[-1]
+    terms = parse(SUM).terms
+    for place, term in enumerate(terms):
         factors = [1000.0 if k == place else 1.0 for k in range(len(TERMS))]
-        actual = Toy(info, scales=factors).weights(12) * torch.tensor(factors)
-        if fault := unlike(actual[-1], expected[-1], rtol=1e-3, atol=0):
-            yield f"the raw {TERMS[place]} times 1000: {fault}"
-        loud = [f"{factor * term.weight}*{term.name}" for factor, term in zip(factors, parse(SUM).terms, strict=True)]
-        if fault := unlike(Toy(info, terms=loud).weights(12)[-1], expected[-1], rtol=1e-3, atol=0):
+        if not settings or term.info.unit != "dB":
+            actual = Toy(info, scales=factors, settings=settings).weights(12)[-1] * torch.tensor(factors)
+            if fault := unlike(actual, expected, rtol=1e-3, atol=0):
+                yield f"the raw {TERMS[place]} times 1000: {fault}"
+        loud = [f"{factor * each.weight}*{each.name}" for factor, each in zip(factors, terms, strict=True)]
+        actual = Toy(info, terms=loud, settings=settings).weights(12)[-1]
+        if fault := unlike(actual, expected, rtol=1e-3, atol=0):
             yield f"{loud[place]}: {fault}"
 
 

@@ -85,7 +85,7 @@ def reached(bank: Bank, starts: np.ndarray, samples: int) -> list[tuple[str, str
     return list(clips.iloc[hit][["split", "voice"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     split=st.sampled_from(["train", "validation", "test", "mismatched"]),
     seed=st.integers(0, 2**32),
@@ -120,7 +120,7 @@ def made_up(lengths: list[int], splits: list[str]) -> Bank:
     return Bank(describe(Path(), ()), samples, clips, regions, "digest", Path())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     clips=st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["train", "test"])), min_size=1, max_size=8),
     samples=st.integers(1, 12),

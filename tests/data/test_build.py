@@ -85,7 +85,7 @@ def test_a_playlist_opens_nothing_beyond_this_machine(tmp_path):
         decoded(tmp_path / "a.wav")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     rate=st.sampled_from([8000, 11_127, 22_050, 44_100, 48_000, 16_001]),
     cuts=st.lists(st.integers(0, 6000), max_size=5),
@@ -108,7 +108,7 @@ def good(container: str) -> bytes:
     return file.getvalue()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     container=st.sampled_from(["WAV", "FLAC", "OGG"]),
     where=st.floats(0, 1),

@@ -205,7 +205,7 @@ damaged = st.tuples(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(files=st.lists(damaged, min_size=4, max_size=12))
 def test_a_folder_with_damaged_files_opens_and_tells_of_each(files, tmp_path_factory):
     root = tmp_path_factory.mktemp("fuzz")

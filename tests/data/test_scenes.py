@@ -122,7 +122,7 @@ def test_snr_and_level_of_every_judged_mixture_are_those_asked_for(test_set):
         assert 10 * np.log10(speech) == pytest.approx(item.level, abs=0.01)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(snr=st.floats(-20, 40), level=st.floats(-60, -10), seed=st.integers(0, 50))
 def test_mixing_reaches_any_snr_and_level_that_fits(snr, level, seed):
     speech, noise = voiced(seed, 1)

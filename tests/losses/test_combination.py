@@ -50,7 +50,7 @@ def test_equal_expressions_have_equal_text(written, canonical):
     zero_mean=st.booleans(),
     p=st.sampled_from([1, 2]),
 )
-@hypothesis_settings(max_examples=50, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=50)
 def test_the_text_of_a_combination_means_that_combination(weight, max_db, eps, zero_mean, p):
     written = f"{weight!r}*si_sdr(max_db={max_db!r}, eps={eps!r}, zero_mean={zero_mean}) + spectral_mag(p={p})"
     combination = parse(written)
@@ -128,7 +128,7 @@ def test_an_expression_of_no_sensible_length_is_refused(written, message):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning")  # of Python, about the nonsense
 @given(st.text(alphabet="msel1 +*().=,0'_e-[]{}\\#:;@λ\n\0", max_size=40))
-@hypothesis_settings(max_examples=200, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=200)
 def test_nonsense_is_refused_and_never_crashes(text):
     with contextlib.suppress(UserError):
         assert isinstance(parse(text), Combination)

@@ -1,7 +1,7 @@
 """Every registered weighting by every check that applies to it. A new one is tested as soon as it is registered."""
 
 import random
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -112,6 +112,24 @@ class Narrow(Weighting):
         return (10.0**self.power * terms).sum()
 
 
+class Moody(Weighting):
+    """Scale free at its default alone."""
+
+    initial: torch.Tensor
+
+    def __init__(self, combination, *, form: Literal["divided", "raw"] = "divided"):
+        super().__init__(combination)
+        self.form = form
+        self.register_buffer("initial", torch.ones(len(combination.terms)))
+
+    def begin(self, terms):
+        if self.form == "divided":
+            self.initial.copy_(self.above_minimum(terms))
+
+    def forward(self, terms):
+        return (self.written * terms / self.initial).sum()
+
+
 class Rolling(Weighting):
     """Chance that is not torch's."""
 
@@ -131,6 +149,7 @@ BAD = [
     (Vector, "the_total_is_a_scalar", {}),
     (Silent, "it_documents_itself", {}),
     (Silent, "a_term_times_1000_keeps_its_part_in_the_gradient", {"scale_free": True}),
+    (Moody, "a_term_times_1000_keeps_its_part_in_the_gradient", {"scale_free": True}),
     (Narrow, "every_end_of_a_setting_s_range_works", {}),
     (Rolling, "two_trainings_from_one_seed_are_equal", {}),
 ]
@@ -144,6 +163,13 @@ def test_each_check_finds_what_it_is_for(cls, name, says, monkeypatch):
     info = all_weightings()[cls.__name__.lower()]
     assert check.applies(info)
     assert check.faults(info)
+
+
+def test_settings_that_rule_out_an_indifference_to_scale_are_told_and_not_held_against_it(monkeypatch):
+    monkeypatch.setattr(registry, "_WEIGHTINGS", dict(registry._WEIGHTINGS))
+    weighting(scale_free=True, unless={"form": "raw"})(Moody)
+    (check,) = [check for check in CHECKS if check.name == "a_term_times_1000_keeps_its_part_in_the_gradient"]
+    assert check.faults(all_weightings()["moody"]) == []
 
 
 def test_every_check_applies_to_some_weighting_tells_the_mend_and_is_tried_on_one_that_fails():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ RATE = 16_000
 
 
 def test_every_confirmed_loss_is_heard_in_the_order_of_the_ranking(smoke: Smoke, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(smoke.home / "runs", home / "runs")
+    home = smoke.copied(tmp_path / "home")
     rng = np.random.default_rng(0)
     name = "<b>mine & yours.wav"
     soundfile.write(tmp_path / name, 0.05 * rng.standard_normal((44_100, 3)), 44_100)

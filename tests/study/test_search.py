@@ -114,6 +114,27 @@ def test_an_interrupted_draw_is_put_back_with_the_same_setting(made: Maker) -> N
     assert Counter(run.data.tags["state"] for run in runs(context, "tune")) == {"finished": 4, "interrupted": 1}
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("step", ["_start", "start"])
+def test_a_run_that_is_cut_short_while_it_begins_is_left_closed(
+    made: Maker, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+) -> None:
+    context = made(**SEARCH)
+    begin = getattr(context.tracker, step)
+
+    def cut_short(*given: Any) -> str:
+        number = begin(*given)
+        if any(isinstance(tags, dict) and tags.get("phase") == "tune" for tags in given):
+            raise error
+        return number  # of the parent
+
+    monkeypatch.setattr(context.tracker, step, cut_short)
+    with pytest.raises(error):
+        trial.run(context, Planned("mse", "tune", 0, 1e-3), lambda *_: None)
+    (run,) = runs(context, "tune")
+    assert (run.info.status, run.data.tags["state"]) == ("KILLED", "interrupted")
+
+
 def test_diverged_and_pruned_draws_count_and_are_told_as_pruned(made: Maker) -> None:
     def diverging(context: Context, planned: Planned, record: outbox.Record, folder: Path, report: Report) -> Outcome:
         if planned.phase == "tune" and planned.lr is not None and planned.lr > 1e-2:
@@ -264,13 +285,17 @@ class Counted(Draws):
     def make(self, context, planned, report):
         if sys.argv[3] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        own.with_suffix(".drawing").touch()
+        while len(list(own.parent.glob("*.drawing"))) < 2:  # each has a draw in hand, however late it came
+            time.sleep(0.001)
         time.sleep(0.02)
         return Outcome("finished", planned.lr)
 
+own = Path(sys.argv[2])
 made = optuna.create_study(storage=study.open_storage(sys.argv[1]), study_name="search", sampler=_Tpe(), load_if_exists=True)
 queue = Counted(Entrant("mse"), "tune", made, space=[Dimension("lr", 1e-4, 1e-1, True)], quota=15, since=datetime.now())
-Path(sys.argv[2]).touch()
-while sys.argv[3] != "die" and len(list(Path(sys.argv[2]).parent.glob("ready-*"))) < 3:
+own.touch()
+while sys.argv[3] != "die" and len(list(own.parent.glob("ready-?"))) < 3:
     time.sleep(0.001)
 while True:
     queue.restore()

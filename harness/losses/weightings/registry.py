@@ -87,6 +87,7 @@ class WeightingInfo:
     takes: tuple[str, ...]  # what `forward` does
     minima: bool
     scale_free: bool
+    unless: Mapping[str, Any]  # by setting, the value with which it is not scale free
     reference: str
     version: int
     summary: str
@@ -140,20 +141,37 @@ class Chosen:
 def weighting(cls: W, /) -> W: ...
 @overload
 def weighting(
-    *, minima: bool = False, scale_free: bool = False, reference: str = "", version: int = 1
+    *,
+    minima: bool = False,
+    scale_free: bool = False,
+    unless: Mapping[str, Any] | None = None,
+    reference: str = "",
+    version: int = 1,
 ) -> Callable[[W], W]: ...
 def weighting(
-    cls: Any = None, /, *, minima: bool = False, scale_free: bool = False, reference: str = "", version: int = 1
+    cls: Any = None,
+    /,
+    *,
+    minima: bool = False,
+    scale_free: bool = False,
+    unless: Mapping[str, Any] | None = None,
+    reference: str = "",
+    version: int = 1,
 ) -> Any:
     """Register a class derived from `Weighting`. `EqualGrad` is registered as `equal_grad`.
 
     minima: whether it needs every term to have a known minimum; it is then refused for those that have none. scale_free:
-    whether a term times a constant leaves its part in the gradient as it was. reference: the paper. version: raise it when
-    the numbers change.
+    whether a term times a constant leaves its part in the gradient as it was. unless: settings with which it does not, such as
+    {"s0": "zero"}. reference: the paper. version: raise it when the numbers change.
     """
-    if cls is None:
-        return functools.partial(_register, minima=minima, scale_free=scale_free, reference=reference, version=version)
-    return _register(cls, minima, scale_free, reference, version)
+    said = {
+        "minima": minima,
+        "scale_free": scale_free,
+        "unless": dict(unless or {}),
+        "reference": reference,
+        "version": version,
+    }
+    return functools.partial(_register, **said) if cls is None else _register(cls, **said)
 
 
 def get(name: str) -> WeightingInfo:
@@ -184,7 +202,8 @@ def _without_minima() -> list[str]:
     return [name for name, info in _WEIGHTINGS.items() if not info.minima and not info.ordered]
 
 
-def _register(cls: Any, minima: bool, scale_free: bool, reference: str, version: int) -> Any:
+def _register(cls: Any, **said: Any) -> Any:
+    """said: what `weighting` was told."""
     if not (inspect.isclass(cls) and issubclass(cls, Weighting)):
         raise UserError(f"@weighting stands above a class derived from harness.losses.Weighting, and not above {cls!r}")
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -200,11 +219,8 @@ def _register(cls: Any, minima: bool, scale_free: bool, reference: str, version:
         settings=read_settings(name, cls.__init__),
         begins=_named(name, cls.begin, BEGINS),
         takes=_named(name, cls.forward, TAKES),
-        minima=minima,
-        scale_free=scale_free,
-        reference=reference,
-        version=version,
         summary=(inspect.getdoc(cls) or "").partition("\n")[0] if cls.__doc__ else "",
+        **said,
     )
     return cls
 

@@ -19,6 +19,7 @@ MOST_DB = 300.0  # in the form `ratio`, within single precision
 @weighting(
     minima=True,
     scale_free=True,
+    unless={"s0": "zero"},  # a start that knows nothing of the terms: their scales count until s has made up for them
     reference="Kendall, Gal & Cipolla 2018, Multi-task learning using uncertainty to weigh losses, CVPR, arXiv 1705.07115",
 )
 class Uncertainty(Weighting):
@@ -30,7 +31,7 @@ class Uncertainty(Weighting):
 
     s0: s_k begins at ln of the initial L_k, or at zero; it is held within ±10 of there. rate: the learning rate of s over
     the model's, without weight decay. form: a term in dB is positive above its minimum (`shift`: then max_db is a hidden
-    weight) or as the ratio 10^(L/10) of its batch mean (`ratio`).
+    weight) or as the ratio 10^(L/10) of its batch mean (`ratio`: a factor on the dB themselves is then a power and no scale).
     """
 
     start: Tensor
