@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,12 @@ from harness.data.recordings import Recording, Unusable, splits
 
 FEWEST = 3  # groups to divide: one for training, one for validation, one for the test
 SPLITS = {"train", "validation", "test"}
+# Folders of these names hold a split or a side of pairs: learned as labels they would give a study of nothing, and taken for
+# speakers they would be divided again.
+A_PART = re.compile(
+    r"(train(ing)?|dev(el)?|val(id)?(ation)?|test(ing)?|eval)([-_ ]?(set|data|clean|other|noisy|\d).*)?|(clean|noisy)(?![a-z]).*",
+    re.IGNORECASE,
+)
 
 
 def divided(recordings: list[Recording]) -> list[Recording]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.division import FEWEST, divided, few_of
+from harness.data.division import A_PART, FEWEST, divided, few_of
 from harness.data.recordings import PIECE, Recording, files, pair, paired, within
 from harness.data.speakers import speakers
 from harness.data.strays import strays
@@ -22,11 +21,6 @@ WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
 )
-# Folders of these names hold a split or a side of pairs: learned as labels they would give a study of nothing.
-NO_LABEL = re.compile(
-    r"(train(ing)?|dev(el)?|val(id)?(ation)?|test(ing)?|eval)([-_ ]?(set|data|clean|other|noisy|\d).*)?|(clean|noisy)(?![a-z]).*",
-    re.IGNORECASE,
-)
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -37,7 +31,7 @@ def described(folder: Path) -> dict[str, Any]:
     if not kind:
         holding = (part for part in inside if not part.startswith("_") and files(folder / part))
         named = sorted(within(folder / part, folder) for part in holding)
-        if wrong := [part for part in named if NO_LABEL.fullmatch(part)]:
+        if wrong := [part for part in named if A_PART.fullmatch(part)]:
             raise UserError(
                 f"corpus {str(folder)!r}: its folders {', '.join(wrong[:8])} are named as splits or sides of pairs are, not as "
                 f"labels; splits are made by the harness. A folder may hold: {WAYS}"

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from harness.data.division import FEWEST
+from harness.data.division import A_PART, FEWEST
 from harness.data.recordings import Recording, within
 from harness.errors import UserError
 
@@ -16,9 +16,20 @@ Row = tuple[int, str, str]  # line, file, speaker
 
 
 def speakers(root: Path, recordings: Collection[tuple[Path, ...]]) -> list[str]:
-    """Who speaks in each recording, given by its files; "" where nobody says so."""
+    """Who speaks in each recording, given by its files; "" where nobody says so. UserError where folders are named as splits are:
+    taken for speakers, they would be mixed and divided again."""
     told = _told(root, recordings)[0] if (root / TABLE).is_file() else {}
-    return [told.get(place) or _by_folder(within(paths[0], root)) for place, paths in enumerate(recordings)]
+    names = [within(paths[0], root) for paths in recordings]
+    by_folder = {place: _by_folder(name) for place, name in enumerate(names) if not told.get(place)}
+    if wrong := {
+        names[place].partition("/")[0] + f"/{who}" for place, who in by_folder.items() if A_PART.fullmatch(who)
+    }:
+        raise UserError(
+            f"corpus {str(root)!r}: its folders {', '.join(sorted(wrong)[:8])} are named as splits or sides of pairs are, not as "
+            f"speakers; splits are made by the harness. Tell who speaks in {TABLE} (file,speaker), or put the recordings one "
+            "folder higher"
+        )
+    return [told.get(place) or by_folder[place] for place in range(len(names))]
 
 
 def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) -> list[str]:

@@ -84,6 +84,31 @@ def test_splits_and_sides_of_pairs_are_no_labels(names, tmp_path):
     assert "dog" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("pairs", ("train", "valid", "test")),
+        ("speech", ("train", "Dev_set", "test")),
+        ("clean", ("Ann", "Bob", "eval")),
+        ("labels", ("training", "validation", "testing")),
+    ],
+)
+def test_splits_are_no_speakers(kind, parts, tmp_path):
+    tops = {"pairs": ("clean", "noisy"), "labels": ("yes", "no")}.get(kind, (kind,))
+    clips, rows = layouts.speech(1.6), ["file,speaker"]
+    for top in tops:
+        for number in range(9):
+            file = write(tmp_path / top / parts[number // 3] / f"{number}.wav", next(clips))
+            rows.append(f"{file.relative_to(tmp_path)},{'ABCD'[number % 4]}")
+    with pytest.raises(UserError, match="are named as splits or sides of pairs are, not as speakers") as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert (f"{tops[0]}/{part}" in str(caught.value)) == (part not in ("Ann", "Bob"))
+    (tmp_path / "speakers.csv").write_text("\n".join(rows))
+    assert set(opened(tmp_path).clips.voice) == {*"ABCD"}
+
+
 @pytest.mark.parametrize("names", [("cleaning", "tested"), ("valley", "trainer"), ("recordings", "train-whistle")])
 def test_words_that_only_begin_like_a_split_are_labels(names, tmp_path):
     labelled(tmp_path, *names)
