@@ -21,6 +21,7 @@ WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
 )
+SPOKEN = {"clean", "noisy", "speech"}
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -92,9 +93,16 @@ def speech(root: Path, card: Card) -> list[Recording]:
 
 
 def noise(root: Path, card: Card) -> list[Recording]:
-    """Whatever lies in a folder. Recordings of a split run on from one to the next: one alone may be shorter than a clip."""
+    """`noise/[place/]<name>`. Recordings of a split run on from one to the next: one alone may be shorter than a clip.
+
+    Where all lie in three folders or more, a folder is in one split: what lies in it may be one noise, heard by many microphones.
+    """
     found = _named(files(root), root)
-    made = [Recording(name, name, "noise", "", path) for name, path in found.items()]
+    places = {name: name.partition("/")[0] if "/" in name else "" for name in found}
+    apart = "" not in places.values() and len({*places.values()}) >= FEWEST
+    made = [
+        Recording(name, name, "noise", "", path, speaker=places[name] if apart else "") for name, path in found.items()
+    ]
     return divided(made) + strays(root, found.values(), ())
 
 

@@ -184,10 +184,12 @@ def in_every_split(read: Reader) -> Reader:
     return checked
 
 
-PUBLIC = (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
 OWN = (folders.pairs, folders.speech, folders.noise, folders.labels)
 READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *OWN)}
-READERS |= {reader.__name__: in_every_split(reader) for reader in PUBLIC}
+PUBLISHED: dict[str, Reader] = {  # of a part of a corpus too
+    reader.__name__: reader for reader in (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
+}
+READERS |= {name: in_every_split(reader) for name, reader in PUBLISHED.items()}
 # By what a folder is known to hold a layout, and not to be one above or below it. Never by an archive, whose name often begins as
 # its folder's does.
 MARKS: dict[str, tuple[str, ...]] = {

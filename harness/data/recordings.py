@@ -26,7 +26,7 @@ LONGEST = 30.0  # seconds: the longest piece that a pair is judged in
 @dataclass(frozen=True)
 class Recording:
     """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds;
-    speaker: who speaks, in a folder of one's own where somebody says so.
+    speaker: who speaks, or where it sounds, in a folder of one's own where somebody says so: one split has all of his.
 
     noisy: the same speech in noise; label: its class; fault: why it cannot be used; piece: seconds beyond which it is cut into
     pieces of equal length; noise, snr: of a pair, where its corpus tells them.

@@ -56,6 +56,25 @@ def test_a_public_corpus_given_as_a_folder_is_told_by_its_name(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("beside", ["", "noise"])
+def test_a_public_corpus_given_as_the_speech_of_a_folder_is_told_by_its_name(beside, tmp_path):
+    layouts.librispeech(tmp_path)
+    (tmp_path / "LibriSpeech").rename(tmp_path / "speech")
+    if beside:
+        layouts.demand(tmp_path / "noise")
+    with pytest.raises(UserError, match="laid out as librispeech: use CORPUS=librispeech") as caught:
+        corpora.card(str(tmp_path))
+    assert str(caught.value).endswith(f"DATA_DIR={tmp_path / 'speech'}")
+
+
+def test_recordings_that_are_named_as_those_of_a_public_corpus_are_ones_own(tmp_path):
+    for number, clip in zip(range(6), layouts.speech(), strict=False):
+        # DEMAND's places have capitals, and FSDD's recordings the names of its speakers.
+        write(tmp_path / ("kitchen", "street")[number % 2] / f"ch{number // 2:02d}.wav", clip)
+        write(tmp_path / "recordings" / f"my_own_{number}.wav", clip[::-1])
+    assert corpora.card(str(tmp_path)).kind == "labels"
+
+
 def labelled(root: Path, *names: str, each: int = 3) -> None:
     clips = layouts.speech(1.6)
     for name in names:
