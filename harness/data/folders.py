@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.division import A_PART, FEWEST, divided, few_of
-from harness.data.recordings import PIECE, Recording, files, pair, paired, within
+from harness.data.recordings import PIECE, Recording, alike, files, pair, paired, within
 from harness.data.speakers import speakers
 from harness.data.strays import strays
 from harness.errors import UserError
@@ -71,11 +71,14 @@ def sides(folder: Path) -> str:
 
 
 def pairs(root: Path, card: Card) -> list[Recording]:
-    """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`."""
+    """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`. Pairs of the same clean file, in
+    several noises, share a name: a split has all of them."""
     found = paired(root / "clean", root / "noisy")
     sides = [tuple(filter(None, both)) for _, *both in found]
+    named = {clean: name for name, clean, _ in found if clean}
+    same = {named[path]: named[first] for path, first in alike(named).items()}
     made = [
-        replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker)
+        replace(pair(name, same.get(name, name), speaker or "unknown", "", clean, noisy), speaker=speaker)
         for (name, clean, noisy), speaker in zip(found, speakers(root, sides), strict=True)
     ]
     return divided(made) + strays(root, (path for both in sides for path in both), ("clean", "noisy"))

@@ -7,7 +7,8 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,3 +161,37 @@ def paired(clean: Path, noisy: Path) -> list[tuple[str, Path | None, Path | None
             names.setdefault(numbered[0] if numbered else stem(path, folder), path)
         sides.append(names)
     return [(name, sides[0].get(name), sides[1].get(name)) for name in sorted(sides[0].keys() | sides[1].keys())]
+
+
+def alike(paths: Iterable[Path]) -> dict[Path, Path]:
+    """For each file whose bytes another has too, the first that has them. What cannot be read is like no other.
+
+    Files of one size are told apart by a piece from their middle, and only those that share it are read whole.
+    """
+    groups = [[*paths]]
+    for look in (_size, _middle, _whole):
+        groups = [group for some in groups for group in _grouped(some, look) if len(group) > 1]
+    return {path: group[0] for group in groups for path in group}
+
+
+def _grouped(paths: list[Path], look: Callable[[Path], object]) -> Iterable[list[Path]]:
+    groups: dict[object, list[Path]] = {}
+    for path in paths:
+        with suppress(OSError):
+            groups.setdefault(look(path), []).append(path)
+    return groups.values()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _middle(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(4096)
+
+
+def _whole(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha1").digest()

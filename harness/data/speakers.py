@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from harness.data.division import A_PART, FEWEST
+from harness.data.division import A_PART, FEWEST, united
 from harness.data.recordings import Recording, within
 from harness.errors import UserError
 
@@ -43,7 +43,10 @@ def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) 
                 each = "row names" if len(lines) == 1 else "rows name"
                 said.append(f"{len(lines)} {each} {what} in {TABLE}, the first in line {lines[0]}")
     used = [one for place, one in enumerate(recordings) if place not in left_out]
-    names, nobody = {one.speaker for one in used} - {""}, sum(not one.speaker for one in used)
+    people, nobody = united(used), sum(not one.speaker for one in used)
+    names = {*people.values()}
+    if len(names) < len(people):
+        said.append(f"{len(people)} speakers are held for {len(names)}: the same clean speech is of several")
     if not names:
         said.append("nobody is named who speaks: the test may share speakers with training")
     elif len(names) < FEWEST:

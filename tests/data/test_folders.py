@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from harness.data import audio, build, corpora
 from harness.data.bank import Bank, open_bank
+from harness.data.recordings import alike
 from harness.errors import UserError
 from tests.conftest import here
 from tests.data import layouts
@@ -465,6 +466,59 @@ def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_openin
     (tmp_path / "speech" / "3.wav").write_bytes(b"no sound")
     (tmp_path / "speech" / "2.wav").write_bytes(b"no sound")
     assert "only 1 speaker is named: the test shares him with training" in opened(tmp_path).remarks()
+
+
+def versions(root: Path, cleans: int, each: int, name: str) -> None:
+    """Pairs of some clean recordings in several noises each; name: of a pair, by its clean one and the noise."""
+    for number, clean in zip(range(cleans), layouts.speech(1.6), strict=False):
+        for noise in range(each):
+            file = name.format(clean=number, noise=noise)
+            write(root / "clean" / file, clean)
+            write(root / "noisy" / file, layouts.noisy(clean, noise))
+
+
+@pytest.mark.parametrize(
+    ("name", "voices", "said"),
+    [
+        (
+            "{clean}_snr{noise}.wav",
+            {"unknown"},
+            "nobody is named who speaks: the test may share speakers with training",
+        ),
+        (
+            "snr{noise}/{clean}.wav",
+            {f"snr{noise}" for noise in range(4)},
+            "4 speakers are held for 1: the same clean speech is of several",
+        ),
+        ("s{clean}/{noise}.wav", {f"s{clean}" for clean in range(12)}, ""),
+    ],
+)
+def test_a_clean_recording_in_several_noises_is_in_one_split_and_none_is_left_out(name, voices, said, tmp_path):
+    versions(tmp_path, 12, 4, name)
+    bank = opened(tmp_path)
+    assert bank.left_out().empty
+    assert len(bank.clips) == 48
+    assert len(set(bank.clips.name)) == 12
+    assert bank.clips.groupby("name").split.nunique().max() == 1
+    assert set(bank.clips.split) == {"train", "validation", "test"}
+    assert set(bank.clips.voice) == voices
+    assert bank.remarks()[:1] == ([said] if said else [])
+
+
+def test_two_clean_recordings_are_too_few_however_many_noises_they_are_in(tmp_path):
+    versions(tmp_path, 2, 4, "{clean}_snr{noise}.wav")
+    with pytest.raises(
+        UserError, match="8 recordings with the clean speech of 2 are too few: training, validation and"
+    ):
+        opened(tmp_path)
+
+
+def test_files_alike_are_those_of_the_same_bytes(tmp_path):
+    contents = {"a": b"x" * 9000, "b": b"x" * 9000, "c": b"y" + b"x" * 8999, "d": b"x", "e": b"", "f": b"", "g": b"z"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    found = alike([*(tmp_path / name for name in contents), tmp_path / "gone"])
+    assert {one.name: first.name for one, first in found.items()} == {"a": "a", "b": "a", "e": "e", "f": "e"}
 
 
 @pytest.mark.parametrize("kind", ["pairs", "speech", "labels"])
