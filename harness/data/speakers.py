@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ Row = tuple[int, str, str]  # line, file, speaker
 def speakers(root: Path, recordings: Collection[tuple[Path, ...]]) -> list[str]:
     """Who speaks in each recording, given by its files; "" where nobody says so. UserError where folders are named as splits are:
     taken for speakers, they would be mixed and divided again."""
-    told = _told(root, recordings)[0] if (root / TABLE).is_file() else {}
+    told = _told(root, recordings)[0] if os.path.lexists(root / TABLE) else {}
     names = [within(paths[0], root) for paths in recordings]
     by_folder = {place: _by_folder(name) for place, name in enumerate(names) if not told.get(place)}
     if wrong := {
@@ -35,7 +36,7 @@ def speakers(root: Path, recordings: Collection[tuple[Path, ...]]) -> list[str]:
 def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) -> list[str]:
     """What to say, before anything is believed of a folder, of how far its speakers are kept apart. left_out: by place."""
     said = []
-    if (root / TABLE).is_file():
+    if os.path.lexists(root / TABLE):
         paths = [(one.path, *([one.noisy] if one.noisy else [])) for one in recordings if one.path != root]
         _, lost, disputed = _told(root, paths)
         for lines, what in ((lost, "no recording"), (disputed, "another speaker than a row before it")):
@@ -116,7 +117,11 @@ def _meant(file: str, keys: Mapping[str, set[int]], stems: Mapping[str, set[int]
 
 
 def _rows(table: Path) -> Iterator[Row]:
-    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+    try:
+        file = open(table, newline="", encoding="utf-8-sig", errors="replace")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read: {error.strerror}: let it be read, or take it away") from error
+    with file:
         reader = csv.DictReader(file)
         try:
             if not {"file", "speaker"} <= set(reader.fieldnames or ()):
