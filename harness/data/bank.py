@@ -32,6 +32,7 @@ from harness.data.recordings import walk
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
+NAME_BYTES = 100  # of a corpus's name in that of its bank, which may have 255 in all; the key alone tells banks apart
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def open_bank(
         key += f"-{_listing(root)}"  # no card knows what may have been added to it
     elif data_dir is not None:
         key += f"-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
-    folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
+    name = card.name.encode()[:NAME_BYTES].decode(errors="ignore")
+    folder = paths.AUDIO / "bank" / f"{name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
         root = root or recordings(card, data_dir, say, progress)
         say(f"{card.name}: {card.notice + '; ' if card.notice else ''}decoding to 16 kHz")

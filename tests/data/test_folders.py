@@ -211,6 +211,27 @@ def test_a_folder_whose_own_name_is_no_text_is_one_line(tmp_path):
     assert str(caught.value).isprintable()
 
 
+def test_a_folder_whose_name_is_as_long_as_can_be_is_opened_and_others_that_begin_so_are_others(tmp_path):
+    banks = []
+    for end in "ab":
+        folder = tmp_path / ("é" * 120 + "x" * 14 + end)
+        layouts.speech_and_noise(folder)
+        assert len(os.fsencode(folder.name)) == 255
+        banks += [opened(folder), open_bank(corpora.card(str(folder)).noise_beside, say=[].append)]
+    assert len({bank.folder for bank in banks}) == 4
+    assert all(bank.folder.name.startswith("é" * 50 + "-") for bank in banks)
+    assert opened(tmp_path / banks[0].card.name).folder == banks[0].folder
+
+
+def test_what_is_said_of_a_folder_whose_name_has_lines_is_a_line_each(tmp_path):
+    labelled(tmp_path / "my\nown", "yes", "no")
+    said: list[str] = []
+    bank = opened(tmp_path / "my\nown", said)
+    assert bank.card.name == "my\ufffdown"
+    assert said[0] == "my\ufffdown: decoding to 16 kHz"
+    assert all(line.isprintable() for line in [*said, bank.card.title, bank.folder.name])
+
+
 @pytest.mark.parametrize(
     "kind", [RuntimeError, TypeError, AttributeError, AssertionError, OverflowError, StopIteration]
 )
