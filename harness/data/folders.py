@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.division import A_PART, FEWEST, divided, few_of
-from harness.data.recordings import PIECE, Recording, alike, files, pair, paired, printable, within
+from harness.data.recordings import PIECE, Recording, alike, composed, files, pair, paired, printable, within
 from harness.data.speakers import speakers
 from harness.data.strays import strays
 from harness.errors import UserError
@@ -27,11 +27,11 @@ SPOKEN = {"clean", "noisy", "speech"}
 def described(folder: Path) -> dict[str, Any]:
     """What a card says of a folder: kind, layout, and what is known without a word of its owner. UserError names the ways to
     lay one out."""
-    inside, kind, name = within_it(folder), sides(folder), printable(folder.resolve().name)
+    inside, kind, name = within_it(folder), sides(folder), composed(printable(folder.resolve().name))
     no_labels = sorted(within(folder / part, folder) for part in inside if part.startswith("_")) if not kind else []
     if not kind:
         holding = (part for part in inside if not part.startswith("_") and files(folder / part))
-        named = sorted(within(folder / part, folder) for part in holding)
+        named = sorted({within(folder / part, folder) for part in holding})
         if wrong := [part for part in named if A_PART.fullmatch(part)]:
             raise UserError(
                 f"corpus {str(folder)!r}: its folders {', '.join(wrong[:8])} are named as splits or sides of pairs are, not as "

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,8 +111,14 @@ def files(folder: Path) -> list[Path]:
 
 
 def within(path: Path, folder: Path) -> str:
-    """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes."""
-    return printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace"))
+    """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes: the
+    same for names that differ only in how an accent is written, as those of a Mac and of others do."""
+    return composed(printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")))
+
+
+def composed(text: str) -> str:
+    """The same with each accented letter as one (NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from harness.data.division import A_PART, FEWEST, united
-from harness.data.recordings import Recording, within
+from harness.data.recordings import Recording, composed, within
 from harness.errors import UserError
 
 TABLE = "speakers.csv"
+COLUMNS = ("file", "speaker")
 Row = tuple[int, str, str]  # line, file, speaker
 
 
@@ -69,7 +70,7 @@ def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[in
     """
     rows = list(_rows(root / TABLE))
     by_file = {file: speaker for _, file, speaker in rows}
-    keys = [[key for path in paths for key in _keys(within(path, root), path.name)] for paths in recordings]
+    keys = [[key for path in paths for key in _keys(within(path, root), composed(path.name))] for paths in recordings]
     told = {
         place: speaker
         for place, own in enumerate(keys)
@@ -124,10 +125,11 @@ def _rows(table: Path) -> Iterator[Row]:
     with file:
         reader = csv.DictReader(file)
         try:
-            if not {"file", "speaker"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{table}: its first line must be: file,speaker")
+            if not {*COLUMNS} <= set(reader.fieldnames or ()):
+                raise UserError(f"{table}: its first line must be: {','.join(COLUMNS)}")
             for row in reader:
-                yield reader.line_num, PurePosixPath(row["file"] or "").as_posix(), (row["speaker"] or "").strip()
+                name, speaker = (composed(row[column] or "") for column in COLUMNS)
+                yield reader.line_num, PurePosixPath(name).as_posix(), speaker.strip()
         except csv.Error as error:
             raise UserError(f"{table}: line {reader.line_num}: {error}") from error
 

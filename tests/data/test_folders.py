@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,39 @@ def test_a_folder_whose_own_name_is_no_text_is_one_line(tmp_path):
     with pytest.raises(UserError, match="rename the folder") as caught:
         corpora.card(str(folder))
     assert str(caught.value).isprintable()
+
+
+def decomposed(name: str) -> str:
+    """As a Mac has it in an archive: each accent a letter of its own."""
+    return unicodedata.normalize("NFD", name)
+
+
+def test_both_sides_of_a_pair_are_found_however_their_accents_are_written(tmp_path):
+    rows = ["file,speaker"]
+    for number, clean in zip(range(6), layouts.speech(), strict=False):
+        name = f"Zoë/é{number}.wav"
+        sides = (name, decomposed(name))[:: (1, -1)[number % 2]]
+        for side, file in zip(("clean", "noisy"), sides, strict=True):
+            write(tmp_path / side / file, layouts.noisy(clean, number) if side == "noisy" else clean)
+        rows.append(f"{decomposed(f'é{number}')},{(str, decomposed)[number % 2]('Ån')}{number // 2}")
+    bank = opened(tmp_path)
+    assert bank.left_out().empty, bank.left_out()
+    assert set(bank.clips["clip"]) == {f"Zoë/é{number}" for number in range(6)}
+    assert set(bank.clips.voice) == {"Zoë"}
+    (tmp_path / "speakers.csv").write_text("\n".join(rows))
+    bank = opened(tmp_path)
+    assert set(bank.clips.voice) == {"Ån0", "Ån1", "Ån2"}
+    assert bank.remarks() == []
+
+
+def test_a_label_whose_accents_are_written_in_two_ways_is_one(tmp_path):
+    labelled(tmp_path, "été", "no")
+    layouts.speech_and_noise(tmp_path / decomposed("été"))
+    bank = opened(tmp_path)
+    assert set(bank.clips.label) == {"été", "no"}
+    (tmp_path / "no").rename(tmp_path / "_no")
+    with pytest.raises(UserError, match="holds no recordings laid out"):
+        opened(tmp_path)
 
 
 def test_a_folder_whose_name_is_as_long_as_can_be_is_opened_and_others_that_begin_so_are_others(tmp_path):
