@@ -214,7 +214,9 @@ def test_a_folder_that_has_changed_is_read_again_and_one_that_has_not_is_not(fol
     before = len(said)
     write(folder / "clean" / "s2" / "more.wav", next(layouts.speech(1.8)))
     assert open_bank(corpora.card(str(folder)), say=said.append).folder != first.folder
-    assert len(said) == before + 1
+    again, older = said[before:]
+    assert again == f"{folder.name}: decoding to 16 kHz"
+    assert older.endswith(f"may be deleted: {first.folder.name} in {first.folder.parent}")
 
 
 def test_a_table_tells_who_speaks_and_keeps_them_in_one_split(tmp_path):

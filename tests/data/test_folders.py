@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import unicodedata
@@ -492,15 +491,49 @@ def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
     assert reasons_of(tmp_path) == {"speech/secret": "cannot be opened: Permission denied"}
 
 
-def test_a_folder_without_links_is_known_by_what_it_was_known_by_before(tmp_path):
+BESIDE = (
+    "notes.txt",
+    "speech/READ ME.md",
+    ".DS_Store",
+    "speech/.DS_Store",
+    "speech/lists/speakers.csv",
+    ".git/objects/1",
+)
+COUNTS = ("speakers.csv", "speech/9.wav", "speech/.old.wav", "stray.mp3", "speech/odd", "noise/deep/9.wav")
+
+
+def test_what_lies_beside_the_recordings_and_is_none_makes_no_other_bank(tmp_path):
     layouts.speech_and_noise(tmp_path)
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    hashed = hashlib.sha256(str(tmp_path).encode())
-    for path in sorted(tmp_path.rglob("*")):
-        about = path.stat() if path.exists() else path.lstat()
-        hashed.update(f"{path.relative_to(tmp_path)} {about.st_size} {about.st_mtime_ns}\n".encode())
-    assert hashed.hexdigest()[:12] in opened(tmp_path).folder.name
+    said: list[str] = []
+    before = opened(tmp_path, said)
+    for name in BESIDE:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("file,speaker\n")
+        assert opened(tmp_path, said).folder == before.folder, name
+    (tmp_path / "empty").mkdir()
+    assert opened(tmp_path, said).folder == before.folder
+    assert [line.endswith("decoding to 16 kHz") for line in said].count(True) == 1
+    assert reasons_of(tmp_path) == {}
+
+
+def test_whatever_changes_what_is_read_makes_another_bank_and_tells_which_are_older(tmp_path):
+    layouts.speech_and_noise(tmp_path)
+    made = [opened(tmp_path).folder]
+    for name in COUNTS:
+        (tmp_path / name).write_text("file,speaker\n")
+        said: list[str] = []
+        made.append(opened(tmp_path, said).folder)
+        older = ", ".join(sorted(folder.name for folder in made[:-1]))
+        assert f"may be deleted: {older} in {made[0].parent}" in " ".join(said), name
+    (tmp_path / "speech" / "gone").symlink_to(tmp_path / "nowhere")
+    made.append(opened(tmp_path).folder)
+    os.utime(tmp_path / "speech" / "3.flac", (1, 1))
+    made.append(opened(tmp_path).folder)
+    assert len(set(made)) == len(COUNTS) + 3
+    layouts.speech_and_noise(tmp_path / "another" / tmp_path.name)
+    said = []
+    opened(tmp_path / "another" / tmp_path.name, said)
+    assert not any("may be deleted" in line for line in said)
 
 
 def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_opening(tmp_path):

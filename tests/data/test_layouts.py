@@ -94,6 +94,18 @@ def test_archives_that_lie_beside_what_was_unpacked_of_them_are_passed_by(made, 
         pd.testing.assert_frame_equal(clips_of(name, tmp_path / name), clips_of(name, made / name))
 
 
+def test_a_public_corpus_is_decoded_again_where_a_list_of_it_changes_and_not_where_it_was_looked_at(made, tmp_path):
+    shutil.copytree(made / "speech_commands", tmp_path / "speech_commands")
+    before = bank("speech_commands", tmp_path).folder
+    (tmp_path / "speech_commands" / "yes" / ".DS_Store").write_bytes(b"")
+    assert bank("speech_commands", tmp_path).folder == before
+    shutil.copyfile(
+        tmp_path / "speech_commands" / "testing_list.txt", tmp_path / "speech_commands" / "validation_list.txt"
+    )
+    with pytest.raises(UserError, match="has no recording for validation"):
+        bank("speech_commands", tmp_path)
+
+
 def test_a_file_among_the_speakers_is_none_of_them(made, tmp_path):
     shutil.copytree(made / "librispeech", tmp_path / "librispeech")
     shutil.rmtree(tmp_path / "librispeech" / "LibriSpeech" / "test-clean")
