@@ -499,7 +499,7 @@ BESIDE = (
     "speech/lists/speakers.csv",
     ".git/objects/1",
 )
-COUNTS = ("speakers.csv", "speech/9.wav", "speech/.old.wav", "stray.mp3", "speech/odd", "noise/deep/9.wav")
+COUNTS = ("speakers.csv", "speech/9.wav", "speech/.old.wav", "stray.mp3", "speech/odd")
 
 
 def test_what_lies_beside_the_recordings_and_is_none_makes_no_other_bank(tmp_path):
