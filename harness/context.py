@@ -98,6 +98,11 @@ class Context:
         return tasks.get(self.study.task)
 
     @cached_property
+    def card(self) -> corpora.Card:
+        """The card of what is learned from, read once: all of a folder of labels is walked for it."""
+        return corpora.card(self.study.corpus)
+
+    @cached_property
     def protocol(self) -> dict[str, Any]:
         lists = {name: list_digest(items) for name, items in self.sets.items()}
         return keys.protocol(self.study, self.scenes.digest, lists)
@@ -157,7 +162,7 @@ class Context:
             "protocol": self.protocol_digest,
             "study": self.study.name,
             "task": self.study.task,
-            "corpus": corpora.card(self.study.corpus).name,
+            "corpus": self.card.name,
             "model": self.study.model,
             "loss": loss if combination is None else combination.expression,
             "family": " ".join(() if combination is None else combination.families),

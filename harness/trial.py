@@ -279,7 +279,7 @@ def _penalties(model: torch.nn.Module) -> dict[str, float]:
 
 def _notes(context: Context) -> list[str]:
     """Whose recordings these are, and what is wrong with them: printed wherever their sound or scores are."""
-    own = corpora.card(context.study.corpus)
+    own = context.card
     cards = [own, *(noise_card(name, own) for name in context.study.scenes.noises)]
     cards += [corpora.card(name) for name in context.study.scenes.places]
     said = [f"{card.title}. {card.attribution} {' '.join(card.flaws)}".strip() for card in cards]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,18 +70,17 @@ def data_fetch(names: Corpora = None, data_dir: DataDir = None) -> None:
     """Fetch and decode recordings that are not there yet, and make the words of synthetic speech."""
     from harness.bars import DataBar
     from harness.data import corpora
-    from harness.data.whole import open_whole
+    from harness.data.whole import check_command, open_whole
     from harness.data.words import open_words
 
     for card in _recorded(names):
+        here = _within(data_dir, card, names)
         with DataBar(terminal.console) as bar:
-            bank = open_whole(card, _within(data_dir, card, names), terminal.say, bar)
+            bank = open_whole(card, here, terminal.say, bar)
         hours = bank.clips["samples"].sum() / 16_000 / 3600
         terminal.say(f"{card.name}: {len(bank.clips)} clips, {hours:.2f} h in {bank.folder}")
-        where = card.name if card.root is None else card.root.parent if card.kind == "noise" else card.root
-        terminal.say(
-            f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: harness data check {shlex.quote(str(where))}"
-        )
+        reasons = check_command(card, here)
+        terminal.say(f"{card.name}: {len(bank.left_out())} recordings left out; their reasons: {reasons}")
     for name in [] if names else corpora.names("words"):
         with DataBar(terminal.console) as bar:
             bank = open_words(corpora.card(name), terminal.say, bar).bank

@@ -17,7 +17,8 @@ ACTIVE_RANGE_DB = 40.0  # frames within 40 dB of the loudest count as active
 BOUNDARY_SECONDS = 0.05  # the unit in which a word's onset and offset are told and estimated
 BLOCK = 1 << 20  # samples read at once: a recording may be longer than memory is large
 FULL_SCALE = 0.99  # from here on a sample may have been clipped: 8 bits end at 0.992
-RATES = (1_000, 768_000)  # Hz: beyond these a header is damaged, and its filter would not fit into memory
+RATES = (1_000, 768_000)  # Hz: beyond these a header is damaged
+STEPS = 200_000  # the most samples until a rate is in step with 16 kHz: its filter has 20 taps for each, all in memory
 HELD = 3  # so many samples at full scale in a row were
 
 
@@ -33,7 +34,7 @@ def decode(path: Path, take: Callable[[np.ndarray], None]) -> float:
     if path.stat().st_size == 0:
         raise ValueError("empty (no byte)")
     rate, blocks = _opened(path)
-    if not RATES[0] <= rate <= RATES[1]:
+    if not RATES[0] <= rate <= RATES[1] or max(ratio(rate)) > STEPS:
         raise ValueError(f"unreadable: its header tells a sampling rate of {rate:,} Hz")
     clipped = samples = 0
 
@@ -124,12 +125,17 @@ def _by_ffmpeg(path: Path) -> tuple[int, Iterator[np.ndarray]]:
     return int(stream.rate or 0), blocks()
 
 
+def ratio(rate: int) -> tuple[int, int]:
+    """Samples at 16 kHz, and at another rate, that last as long: the fewest."""
+    divisor = math.gcd(SAMPLE_RATE, rate)
+    return SAMPLE_RATE // divisor, rate // divisor
+
+
 def resampled(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     """Blocks of float32 at 16 kHz from blocks at another rate: the samples that `resample_poly` gives for all at once."""
     from scipy.signal import resample_poly
 
-    divisor = math.gcd(SAMPLE_RATE, rate)
-    up, down = SAMPLE_RATE // divisor, rate // divisor
+    up, down = ratio(rate)
     if up == down:
         yield from blocks
         return

@@ -6,10 +6,12 @@ Clips of one voice and split lie side by side with short gaps, so that any windo
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,9 +31,11 @@ from harness.data.fetch import recordings
 from harness.data.layouts import READERS
 from harness.data.progress import Progress, unseen
 from harness.data.recordings import walk
+from harness.data.strays import weighs
 from harness.errors import UserError
 
 BANK_VERSION = 1  # raise it when decoding, order or gaps change
+NAME_BYTES = 100  # of a corpus's name in that of its bank, which may have 255 in all; the key alone tells banks apart
 
 
 @dataclass(frozen=True)
@@ -162,15 +166,18 @@ def open_bank(
     if card.public:
         root = archives.root(card, data_dir, say, progress)
     if root is not None:
-        key += f"-{_listing(root)}"  # no card knows what may have been added to it
+        key += f"-{_listing(card, root)}"  # no card knows what may have been added to it
     elif data_dir is not None:
         key += f"-{hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]}"
-    folder = paths.AUDIO / "bank" / f"{card.name}-{key}-v{BANK_VERSION}"
+    name = card.name.encode()[:NAME_BYTES].decode(errors="ignore")
+    folder = paths.AUDIO / "bank" / f"{name}-{key}-v{BANK_VERSION}"
     if not (folder / "bank.json").is_file():
         root = root or recordings(card, data_dir, say, progress)
         say(f"{card.name}: {card.notice + '; ' if card.notice else ''}decoding to 16 kHz")
         with placed(folder) as scratch:
             build(card, READERS[card.layout or ""](root, card), root, scratch, progress)
+        if older := _older(folder, name, root):
+            say(f"{card.name}: decoded before it changed, and may be deleted: {', '.join(older)} in {folder.parent}")
     bank = opened(card, folder)
     if card.root is not None and card.kind == "labels":
         say(f"{card.name}: labels: {', '.join(sorted(set(bank.clips.label)))}")
@@ -179,20 +186,32 @@ def open_bank(
     return bank
 
 
-def _listing(root: Path) -> str:
-    """Hash of a folder's path and of the names, sizes and times of all files below it, and behind links in it."""
+def _listing(card: Card, root: Path) -> str:
+    """Hash of a folder's path and of what may change its bank: the names, sizes and times of files below it, and behind links in
+    it, and why others cannot be read."""
     hashed = hashlib.sha256(os.fsencode(root))
-    for path in sorted(walk(root)):
-        hashed.update(os.fsencode(f"{path.relative_to(root)} {_about(path)}\n"))
+    for path, trouble in sorted(walk(root).items()):
+        if about := trouble or (_about(path) if weighs(path, root, own=card.root is not None) else ""):
+            hashed.update(os.fsencode(f"{path.relative_to(root)} {about}\n"))
     return hashed.hexdigest()[:12]
 
 
 def _about(path: Path) -> str:
-    for look in (path.stat, path.lstat):  # a link may lead nowhere
-        with suppress(OSError):
-            about = look()
-            return f"{about.st_size} {about.st_mtime_ns}"
-    return "cannot be reached"
+    """Size and time of a file; "" for a folder, whose time changes with all that lies in it."""
+    with suppress(OSError):
+        about = path.stat()
+        return f"{about.st_size} {about.st_mtime_ns}" if stat.S_ISREG(about.st_mode) else ""
+    return "cannot be reached"  # any more
+
+
+def _older(folder: Path, name: str, root: Path) -> list[str]:
+    """Names of the banks that were made of the same recordings as they were before. name: what those of a corpus begin with."""
+    older = []
+    for other in sorted(folder.parent.glob(f"{glob.escape(name)}-*/bank.json")):
+        with suppress(OSError, ValueError, AttributeError):
+            if other.parent != folder and json.loads(other.read_text()).get("root") == str(root):
+                older.append(other.parent.name)
+    return older
 
 
 def opened(card: Card, folder: Path) -> Bank:

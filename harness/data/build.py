@@ -95,7 +95,7 @@ def build(card: Card, recordings: list[Recording], root: Path, folder: Path, pro
     listed = [(recordings[place].clip, left_out[place]) for place in sorted(left_out)]
     if not rows:
         raise Unusable(f"corpus {card.name!r}: no usable recording in {root}", listed, corpus)
-    about: dict[str, Any] = {"left_out": len(left_out)}
+    about: dict[str, Any] = {"left_out": len(left_out), "root": str(root)}
     if card.root is not None and card.kind != "noise":
         about |= {"remarks": remarks(root, recordings, left_out)}
     _describe(card, pd.DataFrame(rows), folder, about)

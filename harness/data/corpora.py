@@ -219,9 +219,10 @@ def card(name: str) -> Card:
 
 def _refuse_published(folder: Path) -> None:
     """UserError where a folder, or one in it, is a public corpus: read as a folder of one's own it would lose its official splits,
-    or have them for labels."""
-    below = [] if folders.sides(folder) else [folder / part for part in sorted(folders.within_it(folder))]
-    for place in (folder, *below):
+    or have them for labels or speakers. Noise may be a public corpus's: only it is mixed in."""
+    inside = folders.within_it(folder)
+    below = inside & folders.SPOKEN if folders.sides(folder) else inside
+    for place in (folder, *(folder / part for part in sorted(below))):
         if found := _published(place):
             others = f" (or {', '.join(found[1:])})" if found[1:] else ""
             raise UserError(
@@ -237,7 +238,7 @@ def _published(folder: Path) -> list[str]:
         if not all(any(folder.glob(mark)) for mark in layouts.MARKS[known.layout or ""]):
             continue
         with suppress(OSError, ValueError, KeyError):  # it only looks like one
-            recordings = layouts.READERS[known.layout or ""](folder, known)
+            recordings = layouts.PUBLISHED[known.layout or ""](folder, known)
             found += [known.name] if any(recording.split != "unused" for recording in recordings) else []
     return found
 

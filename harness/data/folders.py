@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.division import FEWEST, divided, few_of
-from harness.data.recordings import PIECE, Recording, files, pair, paired, within
+from harness.data.division import A_PART, FEWEST, divided, few_of
+from harness.data.recordings import PIECE, Recording, alike, composed, files, pair, paired, printable, within
 from harness.data.speakers import speakers
 from harness.data.strays import strays
 from harness.errors import UserError
@@ -22,22 +21,18 @@ WAYS = (
     "clean/ and noisy/ with files of the same names; speech/ and, for noise of your own, noise/; or a folder for each label, "
     "with its recordings"
 )
-# Folders of these names hold a split or a side of pairs: learned as labels they would give a study of nothing.
-NO_LABEL = re.compile(
-    r"(train(ing)?|dev(el)?|val(id)?(ation)?|test(ing)?|eval)([-_ ]?(set|data|clean|other|noisy|\d).*)?|(clean|noisy)(?![a-z]).*",
-    re.IGNORECASE,
-)
+SPOKEN = {"clean", "noisy", "speech"}
 
 
 def described(folder: Path) -> dict[str, Any]:
     """What a card says of a folder: kind, layout, and what is known without a word of its owner. UserError names the ways to
     lay one out."""
-    inside, kind = within_it(folder), sides(folder)
+    inside, kind, name = within_it(folder), sides(folder), composed(printable(folder.resolve().name))
     no_labels = sorted(within(folder / part, folder) for part in inside if part.startswith("_")) if not kind else []
     if not kind:
         holding = (part for part in inside if not part.startswith("_") and files(folder / part))
-        named = sorted(within(folder / part, folder) for part in holding)
-        if wrong := [part for part in named if NO_LABEL.fullmatch(part)]:
+        named = sorted({within(folder / part, folder) for part in holding})
+        if wrong := [part for part in named if A_PART.fullmatch(part)]:
             raise UserError(
                 f"corpus {str(folder)!r}: its folders {', '.join(wrong[:8])} are named as splits or sides of pairs are, not as "
                 f"labels; splits are made by the harness. A folder may hold: {WAYS}"
@@ -48,8 +43,8 @@ def described(folder: Path) -> dict[str, Any]:
             )
         kind = "labels"
     return {
-        "name": folder.resolve().name,
-        "title": f"Recordings of one's own: {folder.resolve().name}",
+        "name": name,
+        "title": f"Recordings of one's own: {name}",
         "kind": kind,
         "version": "",
         "synthetic": False,
@@ -76,11 +71,14 @@ def sides(folder: Path) -> str:
 
 
 def pairs(root: Path, card: Card) -> list[Recording]:
-    """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`."""
+    """`clean/[speaker/]<name>` and the same under `noisy/`, or both with a trailing `fileid_<n>`. Pairs of the same clean file, in
+    several noises, share a name: a split has all of them."""
     found = paired(root / "clean", root / "noisy")
     sides = [tuple(filter(None, both)) for _, *both in found]
+    named = {clean: name for name, clean, _ in found if clean}
+    same = {named[path]: named[first] for path, first in alike(named).items()}
     made = [
-        replace(pair(name, name, speaker or "unknown", "", clean, noisy), speaker=speaker)
+        replace(pair(name, same.get(name, name), speaker or "unknown", "", clean, noisy), speaker=speaker)
         for (name, clean, noisy), speaker in zip(found, speakers(root, sides), strict=True)
     ]
     return divided(made) + strays(root, (path for both in sides for path in both), ("clean", "noisy"))
@@ -98,9 +96,16 @@ def speech(root: Path, card: Card) -> list[Recording]:
 
 
 def noise(root: Path, card: Card) -> list[Recording]:
-    """Whatever lies in a folder. Recordings of a split run on from one to the next: one alone may be shorter than a clip."""
+    """`noise/[place/]<name>`. Recordings of a split run on from one to the next: one alone may be shorter than a clip.
+
+    Where all lie in three folders or more, a folder is in one split: what lies in it may be one noise, heard by many microphones.
+    """
     found = _named(files(root), root)
-    made = [Recording(name, name, "noise", "", path) for name, path in found.items()]
+    places = {name: name.partition("/")[0] if "/" in name else "" for name in found}
+    apart = "" not in places.values() and len({*places.values()}) >= FEWEST
+    made = [
+        Recording(name, name, "noise", "", path, speaker=places[name] if apart else "") for name, path in found.items()
+    ]
     return divided(made) + strays(root, found.values(), ())
 
 

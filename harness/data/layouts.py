@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SILENCE, UNKNOWN = "_silence_", "_unknown_"  # the two classes of Speech Commands' benchmark that are no word
 USED_SET, OTHER_SET = "trainset_28spk", "trainset_56spk"  # of VoiceBank-DEMAND
+MEND = "put the file as it was published there"
 BENCHMARK = "speech_commands_test_set_v0.02"  # its own test archive, where that was unpacked beside the words
 
 
@@ -47,11 +50,16 @@ def voicebank(root: Path, card: Card) -> list[Recording]:
     """`clean_trainset_28spk_wav/p226_001.wav`, the same name in `noisy_trainset_28spk_wav/`, and so for `testset`. Where the set of
     56 speakers lies beside that of 28 it is passed over: nobody publishes scores of both.
 
-    Noise and SNR of a pair are told by lines `p232_001 bus 2.5` of `log_testset.txt`, wherever that lies.
+    Noise and SNR of a pair are told by lines `p232_001 bus 2.5` of `log_testset.txt`, wherever that lies; other lines are passed
+    over.
     """
     assert card.split is not None
-    told = [line.split() for log in sorted(root.rglob("log_*set*.txt")) for line in log.read_text().splitlines()]
-    heard = {words[0]: (words[1], float(words[2])) for words in told if len(words) == 3}
+    heard: dict[str, tuple[str, float]] = {}
+    for log in sorted(path for path in root.rglob("log_*set*.txt") if path.is_file()):
+        for line in _text(log, "replace").splitlines():
+            with suppress(ValueError):
+                name, noise, snr = line.split()
+                heard[name] = (noise, float(snr))
     made = []
     for clean in folders_of(root, "clean_*set*_wav"):
         part = clean.name.removeprefix("clean_").removesuffix("_wav")
@@ -105,7 +113,7 @@ def speech_commands(root: Path, card: Card) -> list[Recording]:
     the test is the benchmark's own if that lies there.
     """
     lists = {"validation_list.txt": "validation", "testing_list.txt": "test"}
-    split_of = {line.strip(): split for name, split in lists.items() for line in (root / name).read_text().splitlines()}
+    split_of = {line.strip(): split for name, split in lists.items() for line in _text(root / name).splitlines()}
     official = files(root / BENCHMARK) if card.words and (root / BENCHMARK).is_dir() else []
     made = []
     for path in files(root):
@@ -133,8 +141,7 @@ def speech_commands(root: Path, card: Card) -> list[Recording]:
 
 def esc50(root: Path, card: Card) -> list[Recording]:
     """`audio/<fold>-<clip>-<take>-<target>.wav`, told by `meta/esc50.csv`. A split is a fold, and takes turns."""
-    with open(root / "meta" / "esc50.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(root / "meta" / "esc50.csv", ("filename", "fold", "category", "src_file"))
     return [
         Recording(
             Path(row["filename"]).stem,
@@ -184,10 +191,12 @@ def in_every_split(read: Reader) -> Reader:
     return checked
 
 
-PUBLIC = (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
 OWN = (folders.pairs, folders.speech, folders.noise, folders.labels)
 READERS: dict[str, Reader] = {reader.__name__: reader for reader in (voice_folders, tracks, *OWN)}
-READERS |= {reader.__name__: in_every_split(reader) for reader in PUBLIC}
+PUBLISHED: dict[str, Reader] = {  # of a part of a corpus too
+    reader.__name__: reader for reader in (voicebank, librispeech, demand, speech_commands, esc50, fsdd)
+}
+READERS |= {name: in_every_split(reader) for name, reader in PUBLISHED.items()}
 # By what a folder is known to hold a layout, and not to be one above or below it. Never by an archive, whose name often begins as
 # its folder's does.
 MARKS: dict[str, tuple[str, ...]] = {
@@ -202,6 +211,33 @@ FEWEST = {"demand": 2}  # matches of each mark, else one: a single environment i
 DEEPER = {
     "demand": ("*/*/ch01.wav",)
 }  # marks of the same layout with a folder for each archive, where no other is found
+
+
+def _text(file: Path, errors: str = "strict") -> str:
+    """What a file of a published corpus says. UserError where it cannot be read, or is no text."""
+    try:
+        return file.read_text("utf-8-sig", errors)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}: line {line} is no text in UTF-8: {MEND}") from error
+
+
+def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a table. UserError where it lacks a column, or a row something in one."""
+    reader = csv.DictReader(io.StringIO(_text(table), newline=""))
+    rows = []
+    try:
+        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            raise UserError(f"{table}: has no column {', '.join(missing)} between commas: {MEND}")
+        for row in reader:
+            if lacking := [column for column in columns if not row[column]]:
+                raise UserError(f"{table}: line {reader.line_num} has no {', '.join(lacking)}: {MEND}")
+            rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"{table}: line {reader.line_num}: {error}: {MEND}") from error
+    return rows
 
 
 def folders_of(root: Path, pattern: str) -> list[Path]:

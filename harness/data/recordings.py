@@ -7,7 +7,9 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ LONGEST = 30.0  # seconds: the longest piece that a pair is judged in
 @dataclass(frozen=True)
 class Recording:
     """clip: its id; name: what else bears it, in whatever voice, belongs to the same split; voice: who speaks, or what sounds;
-    speaker: who speaks, in a folder of one's own where somebody says so.
+    speaker: who speaks, or where it sounds, in a folder of one's own where somebody says so: one split has all of his.
 
     noisy: the same speech in noise; label: its class; fault: why it cannot be used; piece: seconds beyond which it is cut into
     pieces of equal length; noise, snr: of a pair, where its corpus tells them.
@@ -109,8 +111,14 @@ def files(folder: Path) -> list[Path]:
 
 
 def within(path: Path, folder: Path) -> str:
-    """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes."""
-    return printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace"))
+    """The path of a file within a folder, as text that can be printed on one line and written as UTF-8, whatever its bytes: the
+    same for names that differ only in how an accent is written, as those of a Mac and of others do."""
+    return composed(printable(os.fsencode(path.relative_to(folder).as_posix()).decode(errors="replace")))
+
+
+def composed(text: str) -> str:
+    """The same with each accented letter as one (NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:
@@ -160,3 +168,37 @@ def paired(clean: Path, noisy: Path) -> list[tuple[str, Path | None, Path | None
             names.setdefault(numbered[0] if numbered else stem(path, folder), path)
         sides.append(names)
     return [(name, sides[0].get(name), sides[1].get(name)) for name in sorted(sides[0].keys() | sides[1].keys())]
+
+
+def alike(paths: Iterable[Path]) -> dict[Path, Path]:
+    """For each file whose bytes another has too, the first that has them. What cannot be read is like no other.
+
+    Files of one size are told apart by a piece from their middle, and only those that share it are read whole.
+    """
+    groups = [[*paths]]
+    for look in (_size, _middle, _whole):
+        groups = [group for some in groups for group in _grouped(some, look) if len(group) > 1]
+    return {path: group[0] for group in groups for path in group}
+
+
+def _grouped(paths: list[Path], look: Callable[[Path], object]) -> Iterable[list[Path]]:
+    groups: dict[object, list[Path]] = {}
+    for path in paths:
+        with suppress(OSError):
+            groups.setdefault(look(path), []).append(path)
+    return groups.values()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _middle(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(4096)
+
+
+def _whole(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha1").digest()

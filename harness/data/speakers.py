@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import csv
+import os
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from harness.data.division import FEWEST
-from harness.data.recordings import Recording, within
+from harness.data.division import A_PART, FEWEST, united
+from harness.data.recordings import Recording, composed, within
 from harness.errors import UserError
 
 TABLE = "speakers.csv"
+COLUMNS = ("file", "speaker")
 Row = tuple[int, str, str]  # line, file, speaker
 
 
 def speakers(root: Path, recordings: Collection[tuple[Path, ...]]) -> list[str]:
-    """Who speaks in each recording, given by its files; "" where nobody says so."""
-    told = _told(root, recordings)[0] if (root / TABLE).is_file() else {}
-    return [told.get(place) or _by_folder(within(paths[0], root)) for place, paths in enumerate(recordings)]
+    """Who speaks in each recording, given by its files; "" where nobody says so. UserError where folders are named as splits are:
+    taken for speakers, they would be mixed and divided again."""
+    told = _told(root, recordings)[0] if os.path.lexists(root / TABLE) else {}
+    names = [within(paths[0], root) for paths in recordings]
+    by_folder = {place: _by_folder(name) for place, name in enumerate(names) if not told.get(place)}
+    if wrong := {
+        names[place].partition("/")[0] + f"/{who}" for place, who in by_folder.items() if A_PART.fullmatch(who)
+    }:
+        raise UserError(
+            f"corpus {str(root)!r}: its folders {', '.join(sorted(wrong)[:8])} are named as splits or sides of pairs are, not as "
+            f"speakers; splits are made by the harness. Tell who speaks in {TABLE} (file,speaker), or put the recordings one "
+            "folder higher"
+        )
+    return [told.get(place) or by_folder[place] for place in range(len(names))]
 
 
 def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) -> list[str]:
     """What to say, before anything is believed of a folder, of how far its speakers are kept apart. left_out: by place."""
     said = []
-    if (root / TABLE).is_file():
+    if os.path.lexists(root / TABLE):
         paths = [(one.path, *([one.noisy] if one.noisy else [])) for one in recordings if one.path != root]
         _, lost, disputed = _told(root, paths)
         for lines, what in ((lost, "no recording"), (disputed, "another speaker than a row before it")):
@@ -32,7 +45,10 @@ def remarks(root: Path, recordings: list[Recording], left_out: Collection[int]) 
                 each = "row names" if len(lines) == 1 else "rows name"
                 said.append(f"{len(lines)} {each} {what} in {TABLE}, the first in line {lines[0]}")
     used = [one for place, one in enumerate(recordings) if place not in left_out]
-    names, nobody = {one.speaker for one in used} - {""}, sum(not one.speaker for one in used)
+    people, nobody = united(used), sum(not one.speaker for one in used)
+    names = {*people.values()}
+    if len(names) < len(people):
+        said.append(f"{len(people)} speakers are held for {len(names)}: the same clean speech is of several")
     if not names:
         said.append("nobody is named who speaks: the test may share speakers with training")
     elif len(names) < FEWEST:
@@ -54,7 +70,7 @@ def _told(root: Path, recordings: Collection[tuple[Path, ...]]) -> tuple[dict[in
     """
     rows = list(_rows(root / TABLE))
     by_file = {file: speaker for _, file, speaker in rows}
-    keys = [[key for path in paths for key in _keys(within(path, root), path.name)] for paths in recordings]
+    keys = [[key for path in paths for key in _keys(within(path, root), composed(path.name))] for paths in recordings]
     told = {
         place: speaker
         for place, own in enumerate(keys)
@@ -102,13 +118,18 @@ def _meant(file: str, keys: Mapping[str, set[int]], stems: Mapping[str, set[int]
 
 
 def _rows(table: Path) -> Iterator[Row]:
-    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+    try:
+        file = open(table, newline="", encoding="utf-8-sig", errors="replace")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read: {error.strerror}: let it be read, or take it away") from error
+    with file:
         reader = csv.DictReader(file)
         try:
-            if not {"file", "speaker"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{table}: its first line must be: file,speaker")
+            if not {*COLUMNS} <= set(reader.fieldnames or ()):
+                raise UserError(f"{table}: its first line must be: {','.join(COLUMNS)}")
             for row in reader:
-                yield reader.line_num, PurePosixPath(row["file"] or "").as_posix(), (row["speaker"] or "").strip()
+                name, speaker = (composed(row[column] or "") for column in COLUMNS)
+                yield reader.line_num, PurePosixPath(name).as_posix(), speaker.strip()
         except csv.Error as error:
             raise UserError(f"{table}: line {reader.line_num}: {error}") from error
 

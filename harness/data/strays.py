@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.data.recordings import Recording, hidden, may_be, walk, within
+from harness.data.speakers import TABLE
 
 # What a hidden file, or one without a folder of its kind, is listed by: other such files are no recordings, and many.
 SOUNDS = frozenset(
@@ -44,6 +45,14 @@ def strays(root: Path, taken: Iterable[Path], sides: tuple[str, ...], elsewhere:
             listed.append((within(path, root), reason))
     listed += [(f"{top}/", f"{count} of its files: {_beside(sides)}") for top, count in unread.items()]
     return [Recording(name, name, name, "train", root, fault=reason) for name, reason in sorted(listed)]
+
+
+def weighs(path: Path, root: Path, own: bool) -> bool:
+    """Whether something may change what is read of a corpus. What is hidden and no sound does not, nor does a text beside the
+    recordings of a folder of one's own, but for its table of speakers: those come and go while one looks at a folder."""
+    if hidden(path, root) and path.suffix.lower() not in SOUNDS:
+        return False
+    return not own or may_be(path) or path == root / TABLE
 
 
 def _reason(path: Path, root: Path, sides: tuple[str, ...]) -> str:

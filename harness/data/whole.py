@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,12 +22,19 @@ def open_whole(
 ) -> Bank:
     """A corpus's bank; `say` is told where it has not as many recordings as were published."""
     bank = open_bank(card, data_dir, say, progress)
-    if line := caution(bank):
+    if line := caution(bank, data_dir):
         say(line)
     return bank
 
 
-def caution(bank: Bank) -> str:
+def check_command(card: Card, data_dir: Path | None) -> str:
+    """The command that lists what is left out of a corpus. data_dir: where it was taken from, of one that has a name."""
+    if card.root is not None:  # noise beside the speech of a folder of one's own has no name of its own
+        return f"harness data check {shlex.quote(str(card.root.parent if card.kind == 'noise' else card.root))}"
+    return f"harness data check {card.name}" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
+
+
+def caution(bank: Bank, data_dir: Path | None = None) -> str:
     """What a corpus has less or more of than was published, in one line; "" where it is whole, or nobody knows."""
     have, of = counts(bank), bank.card.expected
     what = "pairs" if bank.card.kind == "pairs" else "recordings"
@@ -41,9 +49,8 @@ def caution(bank: Bank) -> str:
         for part in differ
     ]
     unused = len(bank.left_out())
-    beside = (
-        f" ({unused:,} that lie there are left out: harness data check {bank.card.name} tells why)" if unused else ""
-    )
+    why = f"{check_command(bank.card, data_dir)} tells why"
+    beside = f" ({unused:,} that lie there are left out: {why})" if unused else ""
     return f"caution: {bank.card.name}: {'; '.join(said)}{beside}: no score on it can be compared with published ones"
 
 

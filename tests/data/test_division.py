@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.division import SPLITS, anew, divided
+from harness.data.division import SPLITS, anew, divided, united
 from harness.data.recordings import Recording, Unusable
 
 
@@ -42,6 +42,26 @@ def test_every_split_keeps_something_and_no_speaker_is_in_two(speakers, labels, 
     if len(named) >= 3:
         assert {one.split for one in used} == SPLITS
         assert all(len({one.split for one in used if one.speaker == who}) == 1 for who in named)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["", *"abcdefg"]), st.sampled_from("uvwxyz")), min_size=3, max_size=30),
+    st.sets(st.integers(0, 29), max_size=6),
+)
+def test_what_bears_one_name_is_in_one_split_whoever_speaks(told, bad):
+    made = [Recording(f"{n}", name, who or "unknown", "", Path(), speaker=who) for n, (who, name) in enumerate(told)]
+    with suppress(Unusable):
+        before = divided(made)
+        left_out = {place: "bad" for place in bad if place < len(made)}
+        used = [one for one in anew(before, left_out, Path("folder"), "folder") or before if not one.fault]
+        assert all(len({one.split for one in used if one.name == name}) == 1 for name in {one.name for one in used})
+        assert {one.split for one in used} == SPLITS
+
+
+def test_speakers_who_share_a_name_are_one_and_others_are_not():
+    shared = [("b", "1"), ("a", "1"), ("c", "2"), ("d", "3"), ("c", "3"), ("", "1"), ("e", "4"), ("d", "1")]
+    made = [Recording(f"{n}", name, who, "", Path(), speaker=who) for n, (who, name) in enumerate(shared)]
+    assert united(made) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}
 
 
 def test_whoever_is_whole_stays_where_he_is():

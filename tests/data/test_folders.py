@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from harness.data import audio, build, corpora
 from harness.data.bank import Bank, open_bank
+from harness.data.recordings import alike
 from harness.errors import UserError
 from tests.conftest import here
 from tests.data import layouts
@@ -56,6 +57,25 @@ def test_a_public_corpus_given_as_a_folder_is_told_by_its_name(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("beside", ["", "noise"])
+def test_a_public_corpus_given_as_the_speech_of_a_folder_is_told_by_its_name(beside, tmp_path):
+    layouts.librispeech(tmp_path)
+    (tmp_path / "LibriSpeech").rename(tmp_path / "speech")
+    if beside:
+        layouts.demand(tmp_path / "noise")
+    with pytest.raises(UserError, match="laid out as librispeech: use CORPUS=librispeech") as caught:
+        corpora.card(str(tmp_path))
+    assert str(caught.value).endswith(f"DATA_DIR={tmp_path / 'speech'}")
+
+
+def test_recordings_that_are_named_as_those_of_a_public_corpus_are_ones_own(tmp_path):
+    for number, clip in zip(range(6), layouts.speech(), strict=False):
+        # DEMAND's places have capitals, and FSDD's recordings the names of its speakers.
+        write(tmp_path / ("kitchen", "street")[number % 2] / f"ch{number // 2:02d}.wav", clip)
+        write(tmp_path / "recordings" / f"my_own_{number}.wav", clip[::-1])
+    assert corpora.card(str(tmp_path)).kind == "labels"
+
+
 def labelled(root: Path, *names: str, each: int = 3) -> None:
     clips = layouts.speech(1.6)
     for name in names:
@@ -82,6 +102,31 @@ def test_splits_and_sides_of_pairs_are_no_labels(names, tmp_path):
         corpora.card(str(tmp_path))
     assert "\n" not in str(caught.value)
     assert "dog" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("pairs", ("train", "valid", "test")),
+        ("speech", ("train", "Dev_set", "test")),
+        ("clean", ("Ann", "Bob", "eval")),
+        ("labels", ("training", "validation", "testing")),
+    ],
+)
+def test_splits_are_no_speakers(kind, parts, tmp_path):
+    tops = {"pairs": ("clean", "noisy"), "labels": ("yes", "no")}.get(kind, (kind,))
+    clips, rows = layouts.speech(1.6), ["file,speaker"]
+    for top in tops:
+        for number in range(9):
+            file = write(tmp_path / top / parts[number // 3] / f"{number}.wav", next(clips))
+            rows.append(f"{file.relative_to(tmp_path)},{'ABCD'[number % 4]}")
+    with pytest.raises(UserError, match="are named as splits or sides of pairs are, not as speakers") as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert (f"{tops[0]}/{part}" in str(caught.value)) == (part not in ("Ann", "Bob"))
+    (tmp_path / "speakers.csv").write_text("\n".join(rows))
+    assert set(opened(tmp_path).clips.voice) == {*"ABCD"}
 
 
 @pytest.mark.parametrize("names", [("cleaning", "tested"), ("valley", "trainer"), ("recordings", "train-whistle")])
@@ -164,6 +209,60 @@ def test_a_folder_whose_own_name_is_no_text_is_one_line(tmp_path):
     with pytest.raises(UserError, match="rename the folder") as caught:
         corpora.card(str(folder))
     assert str(caught.value).isprintable()
+
+
+def decomposed(name: str) -> str:
+    """As a Mac has it in an archive: each accent a letter of its own."""
+    return unicodedata.normalize("NFD", name)
+
+
+def test_both_sides_of_a_pair_are_found_however_their_accents_are_written(tmp_path):
+    rows = ["file,speaker"]
+    for number, clean in zip(range(6), layouts.speech(), strict=False):
+        name = f"Zoë/é{number}.wav"
+        sides = (name, decomposed(name))[:: (1, -1)[number % 2]]
+        for side, file in zip(("clean", "noisy"), sides, strict=True):
+            write(tmp_path / side / file, layouts.noisy(clean, number) if side == "noisy" else clean)
+        rows.append(f"{decomposed(f'é{number}')},{(str, decomposed)[number % 2]('Ån')}{number // 2}")
+    bank = opened(tmp_path)
+    assert bank.left_out().empty, bank.left_out()
+    assert set(bank.clips["clip"]) == {f"Zoë/é{number}" for number in range(6)}
+    assert set(bank.clips.voice) == {"Zoë"}
+    (tmp_path / "speakers.csv").write_text("\n".join(rows))
+    bank = opened(tmp_path)
+    assert set(bank.clips.voice) == {"Ån0", "Ån1", "Ån2"}
+    assert bank.remarks() == []
+
+
+def test_a_label_whose_accents_are_written_in_two_ways_is_one(tmp_path):
+    labelled(tmp_path, "été", "no")
+    layouts.speech_and_noise(tmp_path / decomposed("été"))
+    bank = opened(tmp_path)
+    assert set(bank.clips.label) == {"été", "no"}
+    (tmp_path / "no").rename(tmp_path / "_no")
+    with pytest.raises(UserError, match="holds no recordings laid out"):
+        opened(tmp_path)
+
+
+def test_a_folder_whose_name_is_as_long_as_can_be_is_opened_and_others_that_begin_so_are_others(tmp_path):
+    banks = []
+    for end in "ab":
+        folder = tmp_path / ("é" * 120 + "x" * 14 + end)
+        layouts.speech_and_noise(folder)
+        assert len(os.fsencode(folder.name)) == 255
+        banks += [opened(folder), open_bank(corpora.card(str(folder)).noise_beside, say=[].append)]
+    assert len({bank.folder for bank in banks}) == 4
+    assert all(bank.folder.name.startswith("é" * 50 + "-") for bank in banks)
+    assert opened(tmp_path / banks[0].card.name).folder == banks[0].folder
+
+
+def test_what_is_said_of_a_folder_whose_name_has_lines_is_a_line_each(tmp_path):
+    labelled(tmp_path / "my\nown", "yes", "no")
+    said: list[str] = []
+    bank = opened(tmp_path / "my\nown", said)
+    assert bank.card.name == "my\ufffdown"
+    assert said[0] == "my\ufffdown: decoding to 16 kHz"
+    assert all(line.isprintable() for line in [*said, bank.card.title, bank.folder.name])
 
 
 @pytest.mark.parametrize(
@@ -392,15 +491,49 @@ def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
     assert reasons_of(tmp_path) == {"speech/secret": "cannot be opened: Permission denied"}
 
 
-def test_a_folder_without_links_is_known_by_what_it_was_known_by_before(tmp_path):
+BESIDE = (
+    "notes.txt",
+    "speech/READ ME.md",
+    ".DS_Store",
+    "speech/.DS_Store",
+    "speech/lists/speakers.csv",
+    ".git/objects/1",
+)
+COUNTS = ("speakers.csv", "speech/9.wav", "speech/.old.wav", "stray.mp3", "speech/odd")
+
+
+def test_what_lies_beside_the_recordings_and_is_none_makes_no_other_bank(tmp_path):
     layouts.speech_and_noise(tmp_path)
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    hashed = hashlib.sha256(str(tmp_path).encode())
-    for path in sorted(tmp_path.rglob("*")):
-        about = path.stat() if path.exists() else path.lstat()
-        hashed.update(f"{path.relative_to(tmp_path)} {about.st_size} {about.st_mtime_ns}\n".encode())
-    assert hashed.hexdigest()[:12] in opened(tmp_path).folder.name
+    said: list[str] = []
+    before = opened(tmp_path, said)
+    for name in BESIDE:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("file,speaker\n")
+        assert opened(tmp_path, said).folder == before.folder, name
+    (tmp_path / "empty").mkdir()
+    assert opened(tmp_path, said).folder == before.folder
+    assert [line.endswith("decoding to 16 kHz") for line in said].count(True) == 1
+    assert reasons_of(tmp_path) == {}
+
+
+def test_whatever_changes_what_is_read_makes_another_bank_and_tells_which_are_older(tmp_path):
+    layouts.speech_and_noise(tmp_path)
+    made = [opened(tmp_path).folder]
+    for name in COUNTS:
+        (tmp_path / name).write_text("file,speaker\n")
+        said: list[str] = []
+        made.append(opened(tmp_path, said).folder)
+        older = ", ".join(sorted(folder.name for folder in made[:-1]))
+        assert f"may be deleted: {older} in {made[0].parent}" in " ".join(said), name
+    (tmp_path / "speech" / "gone").symlink_to(tmp_path / "nowhere")
+    made.append(opened(tmp_path).folder)
+    os.utime(tmp_path / "speech" / "3.flac", (1, 1))
+    made.append(opened(tmp_path).folder)
+    assert len(set(made)) == len(COUNTS) + 3
+    layouts.speech_and_noise(tmp_path / "another" / tmp_path.name)
+    said = []
+    opened(tmp_path / "another" / tmp_path.name, said)
+    assert not any("may be deleted" in line for line in said)
 
 
 def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_opening(tmp_path):
@@ -421,6 +554,59 @@ def test_a_table_whose_rows_name_no_file_or_few_speakers_is_told_at_every_openin
     (tmp_path / "speech" / "3.wav").write_bytes(b"no sound")
     (tmp_path / "speech" / "2.wav").write_bytes(b"no sound")
     assert "only 1 speaker is named: the test shares him with training" in opened(tmp_path).remarks()
+
+
+def versions(root: Path, cleans: int, each: int, name: str) -> None:
+    """Pairs of some clean recordings in several noises each; name: of a pair, by its clean one and the noise."""
+    for number, clean in zip(range(cleans), layouts.speech(1.6), strict=False):
+        for noise in range(each):
+            file = name.format(clean=number, noise=noise)
+            write(root / "clean" / file, clean)
+            write(root / "noisy" / file, layouts.noisy(clean, noise))
+
+
+@pytest.mark.parametrize(
+    ("name", "voices", "said"),
+    [
+        (
+            "{clean}_snr{noise}.wav",
+            {"unknown"},
+            "nobody is named who speaks: the test may share speakers with training",
+        ),
+        (
+            "snr{noise}/{clean}.wav",
+            {f"snr{noise}" for noise in range(4)},
+            "4 speakers are held for 1: the same clean speech is of several",
+        ),
+        ("s{clean}/{noise}.wav", {f"s{clean}" for clean in range(12)}, ""),
+    ],
+)
+def test_a_clean_recording_in_several_noises_is_in_one_split_and_none_is_left_out(name, voices, said, tmp_path):
+    versions(tmp_path, 12, 4, name)
+    bank = opened(tmp_path)
+    assert bank.left_out().empty
+    assert len(bank.clips) == 48
+    assert len(set(bank.clips.name)) == 12
+    assert bank.clips.groupby("name").split.nunique().max() == 1
+    assert set(bank.clips.split) == {"train", "validation", "test"}
+    assert set(bank.clips.voice) == voices
+    assert bank.remarks()[:1] == ([said] if said else [])
+
+
+def test_two_clean_recordings_are_too_few_however_many_noises_they_are_in(tmp_path):
+    versions(tmp_path, 2, 4, "{clean}_snr{noise}.wav")
+    with pytest.raises(
+        UserError, match="8 recordings with the clean speech of 2 are too few: training, validation and"
+    ):
+        opened(tmp_path)
+
+
+def test_files_alike_are_those_of_the_same_bytes(tmp_path):
+    contents = {"a": b"x" * 9000, "b": b"x" * 9000, "c": b"y" + b"x" * 8999, "d": b"x", "e": b"", "f": b"", "g": b"z"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    found = alike([*(tmp_path / name for name in contents), tmp_path / "gone"])
+    assert {one.name: first.name for one, first in found.items()} == {"a": "a", "b": "a", "e": "e", "f": "e"}
 
 
 @pytest.mark.parametrize("kind", ["pairs", "speech", "labels"])

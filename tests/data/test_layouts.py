@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,18 @@ def test_archives_that_lie_beside_what_was_unpacked_of_them_are_passed_by(made, 
     (tmp_path / "esc50" / "ESC-50-master.zip").write_bytes(b"packed")
     for name in ("librispeech", "voicebank_demand", "demand", "esc50"):
         pd.testing.assert_frame_equal(clips_of(name, tmp_path / name), clips_of(name, made / name))
+
+
+def test_a_public_corpus_is_decoded_again_where_a_list_of_it_changes_and_not_where_it_was_looked_at(made, tmp_path):
+    shutil.copytree(made / "speech_commands", tmp_path / "speech_commands")
+    before = bank("speech_commands", tmp_path).folder
+    (tmp_path / "speech_commands" / "yes" / ".DS_Store").write_bytes(b"")
+    assert bank("speech_commands", tmp_path).folder == before
+    shutil.copyfile(
+        tmp_path / "speech_commands" / "testing_list.txt", tmp_path / "speech_commands" / "validation_list.txt"
+    )
+    with pytest.raises(UserError, match="has no recording for validation"):
+        bank("speech_commands", tmp_path)
 
 
 def test_a_file_among_the_speakers_is_none_of_them(made, tmp_path):
@@ -185,6 +197,60 @@ def test_the_benchmarks_own_test_takes_the_place_of_the_listed_words(made, tmp_p
         assert sorted(clips["clip"][clips.split == split]) == sorted(before["clip"][before.split == split])
     all_words = clips_of("speech_commands", tmp_path / "corpus")
     assert not all_words["clip"].str.contains("test_set").any()  # it is the benchmark's alone
+
+
+def damaged(corpus: str, file: str, change: Callable[[bytes], bytes], made: Path, folder: Path) -> Path:
+    """A corpus with one file that is not as it was published."""
+    path = shutil.copytree(made / corpus, folder / corpus) / file
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+TABLE, LIST = ("esc50", "ESC-50-master/meta/esc50.csv"), ("speech_commands", "validation_list.txt")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        (TABLE, lambda text: text.replace(b"filename", b"file"), "has no column filename between commas"),
+        (
+            TABLE,
+            lambda text: text.replace(b",", b";"),
+            "has no column filename, fold, category, src_file between commas",
+        ),
+        (TABLE, lambda text: b"", "has no column filename, fold, category, src_file between commas"),
+        (TABLE, lambda text: text + b"5-1-A-0.wav,5\n", "line 12 has no category, src_file"),
+        (TABLE, lambda text: text + b"5-1-A-0.wav,5,0,,True,1,A\n", "line 12 has no category"),
+        (TABLE, lambda text: text.replace(b"rain", b"pluie d'\xe9t\xe9", 1), "line 3 is no text in UTF-8"),
+        (TABLE, lambda text: text + b"x" * 200_000, "line 11: field larger than field limit"),
+        (LIST, lambda text: text + b"caf\xe9/00000001_nohash_0.wav\n", "line 4 is no text in UTF-8"),
+        (LIST, lambda text: text.decode().encode("utf-16"), "line 1 is no text in UTF-8"),
+    ],
+)
+def test_a_list_of_a_public_corpus_that_is_damaged_is_one_line_that_names_it(file, change, says, made, tmp_path):
+    path = damaged(*file, change, made, tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_bank(corpora.card(file[0]), tmp_path, say=lambda text: None)
+    assert str(caught.value).startswith(f"{path}: {says}")
+    assert str(caught.value).endswith(": put the file as it was published there")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", [TABLE, LIST])
+def test_a_list_that_an_office_program_saved_is_read_as_before(file, made, tmp_path):
+    damaged(*file, lambda text: b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), made, tmp_path)
+    pd.testing.assert_frame_equal(clips_of(file[0], tmp_path), clips_of(file[0], made / file[0]))
+
+
+def test_lines_of_a_log_that_tell_neither_noise_nor_snr_are_passed_over(made, tmp_path):
+    def change(text: bytes) -> bytes:
+        return b"file noise snr\n\xe9t\xe9\n" + text.replace(b"p257_001 bus 12.5", b"p257_001 bus loud")
+
+    damaged("voicebank_demand", "log_testset.txt", change, made, tmp_path)
+    (tmp_path / "voicebank_demand" / "log_trainset.txt").mkdir()
+    clips = clips_of("voicebank_demand", tmp_path).set_index("name")
+    assert clips.snr[["p232_001", "p232_002", "p257_002"]].tolist() == [2.5, 7.5, 17.5]
+    assert np.isnan(clips.snr["p257_001"])
 
 
 @pytest.mark.parametrize("name", ["voicebank_demand", "pairs", "esc50", "fsdd", "labelled", "speech_commands_12"])

@@ -134,3 +134,19 @@ def test_too_few_recordings_of_ones_own_noise_say_how_many_it_takes(own):
     with pytest.raises(UserError, match="mine/noise has no test recording; put at least 3 there") as caught:
         alone.draw("test", rng(), 1, 1000)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("places", [("TBUS", "NPARK", "OOFFICE", "DLIVING"), ("TBUS", "NPARK"), ("TBUS", "NPARK", "")])
+def test_noise_that_lies_in_folders_shares_none_between_splits(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "AUDIO", tmp_path / "audio")
+    (tmp_path / "mine" / "speech").mkdir(parents=True)
+    for place, name in enumerate(places):
+        for channel in range(6):
+            heard = np.roll(music().samples[32_000 * place :][:32_000] / np.float32(32768), channel)
+            write(tmp_path / "mine" / "noise" / name / f"{'ch' if name else 'hum'}{channel + 1:02d}.wav", heard)
+    bank = open_noise(corpora.card(str(tmp_path / "mine")).noise_beside, None, lambda line: None).bank
+    assert bank.left_out().empty
+    assert set(bank.clips.split) == {"train", "validation", "test"}
+    shared = bank.clips.groupby(bank.clips["clip"].str.partition("/")[0]).split.nunique()
+    # Of fewer than three no split could have a folder of its own.
+    assert (shared.max() == 1) == (len(places) == 4)

@@ -103,3 +103,14 @@ def test_a_table_that_is_none_is_one_line(content, tmp_path):
     with pytest.raises(UserError, match=r"speakers\.csv: ") as caught:
         speakers(tmp_path, [(tmp_path / "speech" / "a.wav",)])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [(Path.mkdir, "Is a directory"), (lambda table: table.symlink_to("gone"), "No such file or directory")],
+)
+def test_a_table_that_cannot_be_read_is_one_line(odd, why, tmp_path):
+    odd(tmp_path / "speakers.csv")
+    with pytest.raises(UserError) as caught:
+        speakers(tmp_path, [(tmp_path / "speech" / "a.wav",)])
+    assert str(caught.value) == f"{tmp_path}/speakers.csv: cannot be read: {why}: let it be read, or take it away"

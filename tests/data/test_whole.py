@@ -1,3 +1,4 @@
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,9 @@ import pytest
 from harness.data import corpora
 from harness.data.bank import Bank
 from harness.data.corpora import Card
-from harness.data.whole import caution, counts, open_whole
+from harness.data.whole import caution, check_command, counts, open_whole
 from harness.errors import UserError
+from tests.conftest import here
 from tests.data import layouts
 from tests.data.layouts import write
 
@@ -78,12 +80,24 @@ def test_a_test_without_some_of_its_pairs_and_a_training_with_more_are_said(made
 
 
 def test_what_is_unpaired_is_not_counted_and_where_to_look_is_said(made, tmp_path):
-    shutil.copytree(made / "voicebank_demand", tmp_path / "corpus")
-    (tmp_path / "corpus" / "noisy_testset_wav" / "p232_001.wav").unlink()
-    _, (line,) = opened(expecting("voicebank_demand", test=4), tmp_path / "corpus")
-    assert (
-        "test has 3 of 4 pairs (1 that lie there are left out: harness data check voicebank_demand tells why)" in line
-    )
+    folder = tmp_path / "my corpus"
+    shutil.copytree(made / "voicebank_demand", folder)
+    (folder / "noisy_testset_wav" / "p232_001.wav").unlink()
+    _, (line,) = opened(expecting("voicebank_demand", test=4), folder)
+    command = f"harness data check voicebank_demand --data-dir '{folder}'"
+    assert f"test has 3 of 4 pairs (1 that lie there are left out: {command} tells why)" in line
+    done = here(*shlex.split(command)[1:], home=tmp_path)
+    assert "left out: testset/p232_001: unpaired: no noisy one" in done.stdout
+    fetched = here("data", "fetch", "voicebank_demand", "--data-dir", str(folder), home=tmp_path)
+    assert f"1 recordings left out; their reasons: {command}" in " ".join(fetched.stdout.split())
+
+
+def test_the_command_for_what_is_left_out_names_the_folder_that_was_given(made, tmp_path):
+    layouts.speech_and_noise(tmp_path)
+    own = corpora.card(str(tmp_path))
+    for card in (own, own.noise_beside):
+        assert check_command(card, tmp_path / "elsewhere") == f"harness data check {tmp_path}"
+    assert check_command(corpora.card("fsdd"), None) == "harness data check fsdd"
 
 
 def test_subsets_that_nobody_counted_are_no_matter_and_long_utterances_count_once(made, tmp_path):
@@ -108,8 +122,8 @@ def test_two_sets_of_speakers_side_by_side_are_one_and_that_is_said(made, tmp_pa
     assert not bank.clips["clip"].str.contains("56spk").any()
     for side in ("clean", "noisy"):
         shutil.rmtree(tmp_path / "corpus" / f"{side}_trainset_28spk_wav")
-    bank, said = opened(card, tmp_path / "corpus")
-    assert said == []
+    bank, (older,) = opened(card, tmp_path / "corpus")
+    assert "may be deleted" in older
     assert bank.clips["clip"].str.contains("56spk").sum() == 8
 
 
