@@ -15,6 +15,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 ALPHA = 0.05
+FULL_SEEDS = 5  # of a full study: with fewer, intervals are too wide for a ranking to be more than preliminary
 
 
 class Estimate(NamedTuple):

@@ -24,10 +24,10 @@ from harness import catalogue, losses, models, paths, tasks
 from harness.data import corpora
 from harness.data.scenes import OWN, SceneRule
 from harness.errors import UserError, unknown
+from harness.intervals import FULL_SEEDS
 from harness.losses.combination import Combination
 from harness.tasks import fields
 
-FULL_SEEDS = 5
 LEAST_TRIALS = 20  # of a search
 GIVEN = ("fixed", "frozen")  # weightings whose weights are given
 

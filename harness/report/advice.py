@@ -53,8 +53,10 @@ def _ranked(view: View, test_set: str) -> list[str]:
 
 def _where(view: View, count: int) -> str:
     kind = ", synthetic speech" if words.synthetic(str(view.runs["corpus"].iloc[0])) else ""
-    seeds = int(view.losses.groupby("name")["seed"].nunique().min())
-    return f"{view.heading} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)}{kind})"
+    counts = view.losses.groupby("name")["seed"].nunique()
+    low, high = int(counts.min()), int(counts.max())
+    seeds = f"{low}" if low == high else f"{low} to {high}"
+    return f"{view.heading} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (high > 1)}{kind})"
 
 
 def _use(view: View, best: list[str], count: int, metrics: str) -> str:
@@ -80,7 +82,7 @@ def _first_of_all(view: View, test_set: str, best: list[str]) -> list[str]:
     overall = next((a for a in view.answers[test_set] if a["label"] == OVERALL), None)
     if overall is None or len(best) == 1:
         return []
-    return [f"First over {overall['referees']}, which no loss here optimises: {overall['losses']}."]
+    return [f"First over {overall['referees']}, which no loss ranked by it optimises: {overall['losses']}."]
 
 
 def _cheapest(view: View, best: list[str]) -> list[str]:

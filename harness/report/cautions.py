@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import UserError
+from harness.intervals import FULL_SEEDS
 from harness.losses.weightings import get_weighting
 from harness.metrics import METRICS
 from harness.report import raced
@@ -16,7 +17,7 @@ from harness.report.numbers import listed
 from harness.report.overall import OVERALL
 from harness.report.ranking import Analysis
 from harness.report.reliability import ENOUGH_SEEDS, spread
-from harness.report.words import FULL_SEEDS, HEADLINE, MOST_NAMED, few_seeds, labels, seeds_of
+from harness.report.words import HEADLINE, MOST_NAMED, few_seeds, labels, seeds_of
 
 if TYPE_CHECKING:
     from harness.report.runs import Results

@@ -139,7 +139,7 @@ def _ranking(view: View, one: dict[str, Any], notes: dict[str, str], draw: Draw 
     fewer = f"Judged on fewer: {one['fewer']}." if one["fewer"] else ""
     note = (
         f"Mean, gain over {view.baseline} with its 95 % interval, tie letters: tied losses share one. ◇: the loss optimises this "
-        "metric. Overall: the place by mean rank over the metrics that no loss here optimises, ties counting half."
+        "metric. Overall: the place by mean rank over the metrics that no loss ranked by it optimises, ties counting half."
     )
     says = f"Gain over {view.baseline} of every loss with its 95 % interval, {test_set.replace('_', ' ')} items"
     drawn = _picture(draw, f"ranking-{test_set}", says, one["picture"])

@@ -17,20 +17,25 @@ SAME_TEST = {"dnsmos_sig", "dnsmos_bak"}
 def overall_rows(rows: list[dict]) -> tuple[list[dict], dict[tuple[str, str], list[str]]]:
     """Rows of metric "overall", and the referees: the metrics that no ranked loss of the table targets.
 
-    rows: the ranking of single metrics as dicts, with `targets` and `mid_rank`. One row a protocol, test set and loss
-    that all referees judged. Returns also (protocol, test set) -> referee metrics, the same for all losses.
+    Where some losses have all the seeds of a full study, they alone decide which those are, so that a loss which joins their table
+    with fewer takes no referee away from them: one that targets a referee has no row.
+
+    rows: the ranking of single metrics as dicts, with `targets`, `full` (whether it has all seeds) and `mid_rank`. One row a
+    protocol, test set and loss that all referees judged. Returns also (protocol, test set) -> referee metrics, the same for all
+    losses.
     """
     overall: list[dict] = []
     referees: dict[tuple[str, str], list[str]] = {}
     ranked = [row for row in rows if row["rank"] is not pd.NA]
     for protocol, test_set in dict.fromkeys((row["protocol"], row["test_set"]) for row in ranked):
         table = [row for row in ranked if (row["protocol"], row["test_set"]) == (protocol, test_set)]
-        targeted = {metric for row in table for metric in row["targets"]} - {ALWAYS_REFEREE} | SAME_TEST
+        deciding = [row for row in table if row["full"]] or table
+        targeted = {metric for row in deciding for metric in row["targets"]} - {ALWAYS_REFEREE} | SAME_TEST
         measured = {row["metric"] for row in table}
         chosen = referees[protocol, test_set] = [m for m in METRICS if m in measured and m not in targeted]
         own: dict[str, list[dict]] = {}
         for row in table:
-            if row["metric"] in chosen:
+            if row["metric"] in chosen and not set(row["targets"]) & set(chosen) - {ALWAYS_REFEREE}:
                 own.setdefault(row["loss"], []).append(row)
         judged = {loss: r for loss, r in own.items() if len(r) == len(chosen)}
         mean_rank = pd.Series(

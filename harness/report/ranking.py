@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from harness.intervals import ALPHA, Estimate, holm, interval, p_value, two_way, win_probability
+from harness.intervals import ALPHA, FULL_SEEDS, Estimate, holm, interval, p_value, two_way, win_probability
 from harness.report import identities, raced
 from harness.report.blocks import HEARD, Block, blocks, named
 from harness.report.overall import goodhart, overall_rows
@@ -142,7 +142,11 @@ def _facts(runs: pd.DataFrame) -> dict[tuple[str, str], dict]:
     facts: dict[tuple[str, str], dict] = {}
     if runs.empty:
         return facts
-    for (protocol, name), own in named(runs).sort_values("seed").groupby(["protocol", "name"], sort=False):
+    shown = named(runs)
+    saved = pd.concat(
+        [raced.raced(own)["of"] for _, own in shown.groupby("protocol", sort=False)], keys=shown["protocol"].unique()
+    )
+    for (protocol, name), own in shown.sort_values("seed").groupby(["protocol", "name"], sort=False):
         first, diverged = own.iloc[0], int((own["state"] == "diverged").sum())
         state = "diverged" if diverged == len(own) else f"{diverged} of {len(own)} diverged" if diverged else "finished"
         state = "control" if first["role"] == "control" else "stale" if first["stale"] else state
@@ -152,6 +156,7 @@ def _facts(runs: pd.DataFrame) -> dict[tuple[str, str], dict]:
             "state": state,
             "targets": tuple(first["targets"]),
             "seeds": int(own["seed"].notna().sum()),
+            "full": saved.get((protocol, name), own["seed"].nunique()) >= FULL_SEEDS,
             "device": _joined(own["device"]),
             "run_id": ";".join(own["run_id"].astype(str)),
         }

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.data import corpora
 from harness.errors import UserError
+from harness.intervals import FULL_SEEDS
 from harness.metrics import ANSWERS, METRICS
 from harness.report import raced
 from harness.report.blocks import each, named
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from harness.report.runs import Results
 
 HEADLINE = ("si_sdr_improvement", "pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl", *ANSWERS)
-FULL_SEEDS = 5
 MOST_NAMED = 6  # voices, kinds of noise or losses in a sentence
 MEASURED = {
     "pesq_wb": "PESQ-WB is ITU-T P.862.2 (wide band), computed by the package pesq; ITU has superseded P.862 by P.863.",

@@ -68,6 +68,26 @@ def test_the_overall_rank_uses_only_metrics_that_no_loss_targets(clear):
     assert table["rank"].to_dict() == {"si_sdr": 1, "twin": 1, "pmsqe": 3, "mse": 4}
 
 
+def test_a_loss_with_fewer_seeds_takes_no_referee_from_those_that_have_all(make_results):
+    results = make_results({"mse": 1.0, "b": 2.0, "few": 3.0}, items=12, noise=0.05, targets={"few": ("estoi",)})
+    assert analyse(results).referees["p1", "matched"] == [
+        "pesq_wb",
+        "si_sdr",
+        "dnsmos_ovrl",
+    ]  # with all its seeds it does
+    late = (results.runs["loss"] == "few") & (results.runs["seed"] > 2)
+    results.runs = results.runs[~late.fillna(False)].copy()
+    analysis = analyse(results)
+    assert analysis.referees["p1", "matched"] == ["pesq_wb", "estoi", "si_sdr", "dnsmos_ovrl"]
+    assert rows(analysis, "overall")["rank"].to_dict() == {
+        "b": 1,
+        "mse": 2,
+    }  # by a metric that it optimises it has no place
+    assert rows(analysis, "estoi").loc["few", "rank"] == 1
+    results.runs["raced"] = [{"seeds": 3, "of": 5, "looks": [3]} if n == "few" else None for n in results.runs["loss"]]
+    assert "estoi" not in analyse(results).referees["p1", "matched"]  # a race has saved its other seeds: they count
+
+
 def test_dnsmos_is_always_a_referee_and_its_trio_counts_once(make_results):
     results = make_results({"mse": 1.0, "b": 2.0}, items=12, seeds=2, targets={"b": ("dnsmos_ovrl", "pesq_wb")})
     results.scores["dnsmos_sig"] = results.scores["dnsmos_bak"] = results.scores["dnsmos_ovrl"]

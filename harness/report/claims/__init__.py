@@ -88,6 +88,8 @@ CLAIMS = (
         "C14", "A loss costs what its fastest known implementation does", "ms in ms of mse, alone, over what was published; "
         "step in steps of the reference", "1.3 times the published or less, on one CPU thread", "more than that", "make bench",
         others.costs_as_published,
+        reason="what is beyond it are cheap losses divided by an mse that takes 0.2 ms here where 0.36 were published: in ms they "
+        "are no slower",
     ),
 )  # fmt: skip
 

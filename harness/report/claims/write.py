@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.intervals import FULL_SEEDS
 from harness.metrics import METRICS
 from harness.report import markdown
 from harness.report.claims.claim import FAILS, HOLDS, NO_RUNS, UNSURE, Claim, Finding, Part, summed
@@ -21,14 +22,20 @@ def rows(claim: Claim, findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     if not findings:
         return [(NO_RUNS, claim.study, "", "", "", "")]
     return [
-        (part.verdict or "–", part.what, *_numbers(part), str(part.seeds or "–"), f"{f.title} {f.protocol}{_few(f)}")
+        (
+            part.verdict or "–",
+            part.what,
+            *_numbers(part),
+            str(part.seeds or "–"),
+            f"{f.title} {f.protocol}{_few(f, part)}",
+        )
         for f in findings
         for part in f.parts
     ]
 
 
-def _few(finding: Finding) -> str:
-    return " (preliminary)" if finding.preliminary else ""
+def _few(finding: Finding, part: Part) -> str:
+    return " (preliminary)" if finding.preliminary or 0 < part.seeds < FULL_SEEDS else ""
 
 
 def _numbers(part: Part) -> tuple[str, str]:
