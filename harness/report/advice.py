@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report import cost, settled, tables, words
-from harness.report.numbers import listed, times
+from harness.report.numbers import between, listed, times
 from harness.report.overall import OVERALL
 from harness.report.view import View
 
@@ -53,10 +53,8 @@ def _ranked(view: View, test_set: str) -> list[str]:
 
 def _where(view: View, count: int) -> str:
     kind = ", synthetic speech" if words.synthetic(str(view.runs["corpus"].iloc[0])) else ""
-    counts = view.losses.groupby("name")["seed"].nunique()
-    low, high = int(counts.min()), int(counts.max())
-    seeds = f"{low}" if low == high else f"{low} to {high}"
-    return f"{view.heading} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (high > 1)}{kind})"
+    seeds = between(view.losses.groupby("name")["seed"].nunique())
+    return f"{view.heading} ({count} loss{'es' * (count > 1)}, {seeds} seed{'s' * (seeds != '1')}{kind})"
 
 
 def _use(view: View, best: list[str], count: int, metrics: str) -> str:

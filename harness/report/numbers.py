@@ -40,6 +40,12 @@ def listed(names: list[str], most: int = 6) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def between(counts: pd.Series) -> str:
+    """The least and the largest of counts: "3 to 5", or "5"; "0" of none."""
+    low, high = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def days(made: pd.Series) -> str:
     """The days of times such as "2026-11-25T18:41:07": "2026-11-25", "2026-11-24 to 2026-11-25", "" of none."""
     found = sorted({str(time)[:10] for time in made.dropna()})

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from harness.metrics import METRICS
 from harness.report import cautions, critical, fit, plots, raced, rank_plots, recognition, tables, verdict, words
 from harness.report.blocks import Block, each
-from harness.report.numbers import days
+from harness.report.numbers import between, days
 from harness.report.overall import OVERALL
 from harness.report.reliability import ENOUGH_SEEDS
 from harness.report.view import View, svg
@@ -25,7 +25,7 @@ def about(view: View) -> dict[str, Any]:
         "synthetic": words.synthetic(first["corpus"]),
         "updates": ", ".join(f"{int(u)}" for u in updates),
         "count": int(view.losses["name"].nunique()),
-        "seeds": _range(view.losses.groupby("name")["seed"].nunique()),
+        "seeds": between(view.losses.groupby("name")["seed"].nunique()),
         "devices": words.listed(sorted(view.runs["device"].dropna().astype(str).unique())),
         "made": days(view.runs["made"]),
         "commands": [text for text in dict.fromkeys(view.losses["study"].dropna()) if text],
@@ -202,8 +202,3 @@ def recordings(view: View) -> dict[str, Any]:
     """Whose recordings these are, and what is wrong with them."""
     notes = view.results.notes.get(view.protocol, [])
     return {"notes": notes} if notes else {}
-
-
-def _range(counts: pd.Series) -> str:
-    low, high = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
-    return f"{low}" if low == high else f"{low} to {high}"
