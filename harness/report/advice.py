@@ -80,7 +80,7 @@ def _first_of_all(view: View, test_set: str, best: list[str]) -> list[str]:
     overall = next((a for a in view.answers[test_set] if a["label"] == OVERALL), None)
     if overall is None or len(best) == 1:
         return []
-    return [f"First over {overall['referees']}, which no loss ranked by it optimises: {overall['losses']}."]
+    return [f"First over {overall['referees']}, which no loss with an overall place optimises: {overall['losses']}."]
 
 
 def _cheapest(view: View, best: list[str]) -> list[str]:

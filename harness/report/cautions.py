@@ -132,8 +132,9 @@ def _tuning_cautions(tuning: pd.DataFrame, protocol: str, seeds_differ: float) -
     close = [str(loss) for loss, two in top if len(two) == 2 and two.max() - two.min() < seeds_differ]
     if close:
         said.append(
-            f"The best learning rate is so by less than seeds differ (standard deviation {seeds_differ:.3f} of the selection "
-            f"score) for {listed(close, MOST_NAMED)}: what the next best rate would have given may lie outside of the intervals."
+            f"The best learning rate beats the next by less than seeds differ (standard deviation {seeds_differ:.3f} of the "
+            f"selection score) for {listed(close, MOST_NAMED)}: what the next best rate would have given "
+            "may lie outside of the intervals."
         )
     for metric in [m for m in HEADLINE if m in trials]:
         known = trials.dropna(subset=[metric])

@@ -45,7 +45,7 @@ def _best(view: View, test_set: str, first: bool) -> list[str]:
         )
     for answer in [a for a in answers if "losses" in a] if first and not view.once else []:
         first_of_all = f"{answer['losses']} rank{'' if ' and ' in answer['losses'] else 's'} first"
-        over = f"ver {answer['referees']}, which no loss ranked by it optimises,"
+        over = f"ver {answer['referees']}, which no loss with an overall place optimises,"
         found.append(f"O{over} {first_of_all}." if not answer["all"] else f"Nothing parts the losses o{over[:-1]}.")
     return found
 

@@ -241,8 +241,8 @@ def test_a_rate_that_is_best_by_less_than_seeds_differ_is_named(make_results):
     results.tuning.loc[~close, "score"] = [0.0, 0.1, 0.3, 0.15, 0.0]
     said = [line for line in cautions.cautions(results, analyse(results), "p1") if "less than seeds differ" in line]
     assert said == [
-        "The best learning rate is so by less than seeds differ (standard deviation 0.100 of the selection score) for mse: what "
-        "the next best rate would have given may lie outside of the intervals."
+        "The best learning rate beats the next by less than seeds differ (standard deviation 0.100 of the selection score) for "
+        "mse: what the next best rate would have given may lie outside of the intervals."
     ]
 
 
